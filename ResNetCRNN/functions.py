@@ -1,0 +1,982 @@
+"""What the three video classification scripts share: data, models, training, checkpoints.
+
+    1. Parameters and errors      parse_args, run, InputError
+    2. Actions and labels         load_action_names, labels2cat, labels2onehot, onehot2labels, cat2labels
+    3. Videos and splits          list_videos, check_frames, split_videos, load_videos
+    4. Clips                      read_clip, Dataset_CRNN, Dataset_3DCNN, make_loader
+    5. Models                     CNN3D, EncoderCNN, ResCNNEncoder, DecoderRNN, CRNN
+    6. Devices                    get_device, parallelize
+    7. Training and testing       train_one_epoch, predict, evaluate, fit
+    8. Features of a frozen CNN   cached_features, FeatureDataset
+    9. Checkpoints                save_epoch, resume_training, load_checkpoint, plot_curves
+   10. Demo data                  make_demo_data
+
+Shapes: N videos in a batch, T frames, C channels, H height, W width, E embedding, K actions.
+
+This file stands in Conv3D/, CRNN/ and ResNetCRNN/, byte for byte the same, so that each folder works alone.
+Edit Conv3D/functions.py, then: cp Conv3D/functions.py CRNN/ && cp Conv3D/functions.py ResNetCRNN/
+"""
+from __future__ import annotations
+
+import argparse
+import hashlib
+import math
+import os
+import pickle
+import re
+import shlex
+import shutil
+import signal
+import sys
+import time
+import zipfile
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import NamedTuple
+
+import av
+import numpy as np
+import torch
+import torch.distributed as dist
+import torch.nn as nn
+import torch.nn.functional as F
+from matplotlib.figure import Figure
+from PIL import Image
+from sklearn.datasets import load_sample_images
+from sklearn.model_selection import train_test_split
+from torch.utils.data import DataLoader, Dataset, DistributedSampler
+from torchvision.models import get_model, get_model_weights
+from tqdm import tqdm
+
+# ------------------------------------------------------------------------------ 1. Parameters and errors
+
+
+class InputError(Exception):
+    """Something the user can put right: run() prints it without a traceback and exits with status 1."""
+
+
+MAY_BE_ZERO = ("seed", "num_workers", "dropout")
+
+
+def parse_args(doc: str, parameters: dict, demo: dict | None = None) -> argparse.Namespace:
+    """Turn each name=(default, help[, choices]) into a flag --name; with --demo, `demo` replaces defaults."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=HelpFormatter, allow_abbrev=False)
+    for name, (default, text, *choices) in parameters.items():
+        kind = {"action": argparse.BooleanOptionalAction} if isinstance(default, bool) else {"type": type(default)}
+        parser.add_argument(f"--{name}", default=default, help=text, **kind, **dict(zip(["choices"], choices)))
+    args = parser.parse_args()
+    if demo and args.demo:
+        parser.set_defaults(**demo)  # a value given on the command line still wins
+        args = parser.parse_args()
+    for name, value in vars(args).items():
+        if type(value) in (int, float) and not (0 < value < 2**31 or value == 0 and name in MAY_BE_ZERO):
+            parser.error(f"argument --{name}: {value} is out of range")
+    return args
+
+
+class HelpFormatter(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpFormatter):
+    """Keep the line breaks of the script's docstring and show every default."""
+
+
+def run(main: Callable[[], None]) -> None:
+    """Run a script: a user's mistake ends in one line and status 1, Ctrl-C in how to go on and status 130."""
+    try:
+        main()
+    except (InputError, OSError) as error:  # from a worker process it comes wrapped in that one's traceback
+        sys.exit("Error: " + str(error).rpartition("InputError: ")[2].strip())
+    except KeyboardInterrupt:
+        again = ["python", *sys.argv] + ["--resume"] * ("--resume" not in sys.argv)
+        print(f"\nInterrupted. The finished epochs are saved; go on with\n  {shlex.join(again)}", file=sys.stderr)
+        sys.exit(130)
+    finally:
+        if dist.is_initialized():
+            dist.destroy_process_group()
+
+
+# ------------------------------------------------------------------------------ 2. Actions and labels
+
+
+class ListUnpickler(pickle.Unpickler):
+    """Unpickle lists and strings only: a pickle can run any code by naming a class or function in it."""
+
+    def find_class(self, module, name):
+        raise pickle.UnpicklingError(f"it holds {module}.{name}")
+
+
+def load_action_names(path: str) -> list[str]:
+    """Read a pickled list of str, the action names. Raises InputError for anything else."""
+    try:
+        with open(path, "rb") as file:
+            names = ListUnpickler(file).load()
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}; --action_name_path names the pickled list of actions")
+    except Exception as error:  # a damaged pickle can raise nearly anything
+        raise InputError(f"{path} is no pickled list of str ({error}); the README shows how to write one")
+    if type(names) is not list or not names or not all(type(name) is str for name in names):
+        raise InputError(f"{path} is no pickled list of str; the README shows how to write one")
+    if len({name.casefold() for name in names}) < len(names):
+        raise InputError(f"{path} names an action twice (upper and lower case are the same action)")
+    return names
+
+
+def labels2cat(label_encoder, labels):
+    """Action names to class indices, (V,) int."""
+    return label_encoder.transform(labels)
+
+
+def labels2onehot(one_hot_encoder, label_encoder, labels):
+    """Action names to one-hot rows, (V, K) float."""
+    return one_hot_encoder.transform(label_encoder.transform(labels).reshape(-1, 1)).toarray()
+
+
+def onehot2labels(label_encoder, y_onehot):
+    """One-hot rows (V, K) to a list of action names."""
+    return label_encoder.inverse_transform(np.argmax(y_onehot, axis=1)).tolist()
+
+
+def cat2labels(label_encoder, y_cat):
+    """Class indices (V,) to a list of action names."""
+    return label_encoder.inverse_transform(y_cat).tolist()
+
+
+# ------------------------------------------------------------------------------ 3. Videos and splits
+
+VIDEO_NAME = re.compile(r"v_(?P<action>.+)_g(?P<group>[0-9]+)_c[0-9]+")  # v_Biking_g05_c02
+VIDEO_SUFFIXES = (".avi", ".mp4", ".mkv", ".webm")
+OFFICIAL_TEST_GROUPS = {"official1": range(1, 8), "official2": range(8, 15), "official3": range(15, 22)}
+SPLITS = ("random", "group", *OFFICIAL_TEST_GROUPS)
+
+
+class Video(NamedTuple):
+    name: str  # v_<Action>_gNN_cNN
+    path: str  # a folder of frames, or a video file
+    action: str  # as the action list spells it
+    group: int  # clips of one group were cut from one source: same person, same scene
+
+
+def find_videos(folder: str, depth: int = 1):
+    """Yield (name, path) of what is or looks like a video in a folder and in the class folders below it."""
+    for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
+        stem, suffix = os.path.splitext(entry.name)
+        if entry.name.startswith("."):  # .DS_Store, and the ._* that macOS leaves beside each file
+            continue
+        if not entry.is_dir():
+            if suffix.lower() in VIDEO_SUFFIXES:
+                yield stem, entry.path
+        elif VIDEO_NAME.fullmatch(entry.name) or os.path.exists(frame_path(entry.path, 1)):
+            yield entry.name, entry.path
+        elif depth:
+            yield from find_videos(entry.path, depth - 1)
+
+
+def list_videos(data_path: str, action_names: list[str]) -> list[Video]:
+    """List the videos under data_path by name. A video stored both ways counts once.
+
+    Raises InputError if there is none, or one whose action is not in action_names.
+    """
+    if not os.path.isdir(data_path):
+        raise InputError(f"{data_path} is no folder; --data_path names the folder of the videos (or try --demo)")
+    spelling = {name.casefold(): name for name in action_names}  # the files say HandStandPushups
+    videos, misnamed, unknown = {}, [], set()
+    for name, path in find_videos(data_path):
+        match = VIDEO_NAME.fullmatch(name)
+        if not match:
+            misnamed.append(path)
+        elif match["action"].casefold() not in spelling:
+            unknown.add(match["action"])
+        else:
+            video = Video(name, path, spelling[match["action"].casefold()], int(match["group"]))
+            videos.setdefault(name, video)
+    if misnamed:
+        print(f"Skipped {len(misnamed)} not named v_<Action>_gNN_cNN: {', '.join(misnamed[:3])}"
+              + ", ..." * (len(misnamed) > 3))
+    if unknown:
+        raise InputError(f"{data_path} has actions that --action_name_path does not list: {', '.join(sorted(unknown))}")
+    if not videos:
+        raise InputError(f"{data_path} holds no video: no v_<Action>_gNN_cNN folder of frames or video file")
+    return [videos[name] for name in sorted(videos)]
+
+
+def select_frames(args: argparse.Namespace) -> list[int]:
+    """The frame numbers a clip takes; frame 1 is a video's first, end_frame is not taken."""
+    if args.begin_frame >= args.end_frame:
+        raise InputError(f"--begin_frame {args.begin_frame} must be below --end_frame {args.end_frame}")
+    return list(range(args.begin_frame, args.end_frame, args.skip_frame))
+
+
+def check_frames(videos: list[Video], frames: list[int]) -> None:
+    """Raise InputError if a folder has too few frames or a file is empty (a file's frames cost a decode)."""
+    short = []
+    for video in videos:
+        if os.path.isfile(video.path):
+            if os.path.getsize(video.path) == 0:
+                raise InputError(f"{video.path} is an empty file: fetch it again or remove it")
+        elif not os.path.exists(frame_path(video.path, frames[-1])):
+            short.append(f"{video.path} has {count_frames(video.path)}")
+    if short:
+        raise InputError(f"frame {frames[-1]} is asked for, but {'; '.join(short[:3])} frames"
+                         + f"; and {len(short) - 3} more are too short" * (len(short) > 3)
+                         + ": lower --end_frame or remove them")
+
+
+def split_videos(videos: list[Video], split: str, seed: int) -> tuple[list[Video], list[Video]]:
+    """Divide the videos into (train, test); see SPLITS.
+
+    random: a quarter of the videos, as the original tutorial; group: the videos of a quarter of the groups;
+    official1..3: the test lists published with UCF101 (http://crcv.ucf.edu/data/UCF101.php), by group.
+    """
+    if split == "random" and len(videos) > 1:
+        train, test = train_test_split(videos, test_size=0.25, random_state=seed)
+    else:
+        groups = sorted({video.group for video in videos})
+        quarter = np.random.default_rng(seed).permutation(groups)[:max(1, round(len(groups) / 4))]
+        test_groups = set(OFFICIAL_TEST_GROUPS.get(split, quarter.tolist()))
+        train = [video for video in videos if video.group not in test_groups]
+        test = [video for video in videos if video.group in test_groups]
+    if not train or not test:
+        raise InputError(f"--split {split} puts {len(train)} of the {len(videos)} videos in training and "
+                         f"{len(test)} in the test: take another --split or more videos")
+    return train, test
+
+
+def load_videos(args: argparse.Namespace) -> tuple[list[Video], list[Video], list[str]]:
+    """Find, check and split the videos, and say what was found. Returns (train, test, action names by class)."""
+    frames = select_frames(args)
+    action_names = sorted(load_action_names(args.action_name_path))  # the order of a LabelEncoder's classes
+    videos = list_videos(args.data_path, action_names)
+    check_frames(videos, frames)
+    train, test = split_videos(videos, args.split, args.seed)
+    print(f"Data    {len(videos):,} videos of {len({video.action for video in videos})} actions, "
+          f"frames {frames[0]} to {frames[-1]} ({len(frames)}), in\n        {args.data_path}")
+    print(f"Split   {args.split}: {len(train):,} videos to train on, {len(test):,} to test on")
+    sources = {(video.action, video.group) for video in train}
+    leaked = sum((video.action, video.group) in sources for video in test) / len(test)
+    if leaked:
+        print(f"        {leaked:.1%} of the test videos have a sibling from the same source in training: the\n"
+              "        test accuracy is not comparable with published ones; --split official1 is")
+    return train, test, action_names
+
+
+# ------------------------------------------------------------------------------ 4. Clips
+
+
+def frame_path(folder: str, number: int) -> str:
+    return os.path.join(folder, f"frame{number:06d}.jpg")
+
+
+def count_frames(folder: str) -> int:
+    return sum(re.fullmatch(r"frame[0-9]{6}\.jpg", name) is not None for name in os.listdir(folder))
+
+
+def read_frame_folder(folder: str, frames: list[int], mode: str) -> tuple[list, list[str]]:
+    """Read JPEG frames by number. Returns arrays (H, W[, C]), None where one is unreadable, and what was wrong."""
+    images, troubles = [], []
+    for number in frames:
+        try:
+            with Image.open(frame_path(folder, number), formats=["JPEG"]) as image:
+                images.append(np.asarray(image.convert(mode)))
+        except Exception as error:  # damaged data can raise nearly anything
+            images.append(None)
+            troubles.append(f"{os.path.basename(frame_path(folder, number))} ({type(error).__name__})")
+    return images, troubles
+
+
+def read_video_file(path: str, frames: list[int], mode: str) -> tuple[list, list[str]]:
+    """Decode a video file from its start to the last frame asked for. Returns what read_frame_folder does."""
+    images, troubles, decoded, expected = dict.fromkeys(frames), [], 0, 0
+    try:
+        with av.open(path) as container:
+            expected = container.streams.video[0].frames  # 0 where the container does not say
+            for frame in container.decode(video=0):
+                decoded += 1
+                if decoded in images:
+                    image = frame.to_ndarray(format="rgb24" if mode == "RGB" else "gray")
+                    images[decoded] = np.rot90(image, frame.rotation // 90)  # a phone held upright
+                if decoded == frames[-1]:
+                    break
+    except Exception as error:  # damaged data can raise nearly anything
+        troubles.append(f"after {decoded} frames ({type(error).__name__})")
+    if not troubles and decoded < frames[-1]:
+        if expected < frames[-1]:
+            raise InputError(f"{path} has {decoded} frames, frame {frames[-1]} is asked for: lower --end_frame")
+        troubles.append(f"after {decoded} of {expected} frames")
+    return list(images.values()), troubles
+
+
+def read_clip(path: str, frames: list[int], img_x: int, img_y: int, mode: str = "RGB"):
+    """Read frames of a frame folder or video file, resized as Pillow's antialiased bilinear does (within 1/255).
+
+    Where a frame cannot be read, the nearest one of the clip that can stands in. Raises InputError if none can.
+
+    Returns:
+        clip: uint8, (T, C, img_x, img_y), 0..255, C = 3 for mode "RGB", 1 for "L"
+        troubles: what could not be read, list of str
+    """
+    images, troubles = (read_frame_folder if os.path.isdir(path) else read_video_file)(path, frames, mode)
+    readable = [t for t, image in enumerate(images) if image is not None]
+    if not readable:
+        raise InputError(f"{path} has no readable frame: {', '.join(troubles[:3])}; fetch it again or remove it")
+    images = [images[min(readable, key=lambda t: abs(t - missing))] for missing in range(len(images))]
+    if len({image.shape for image in images}) == 1:
+        images = [np.stack(images)]  # one call for the clip; frames of different sizes are resized one by one
+    else:
+        images = [np.stack([image]) for image in images]
+    channels = 3 if mode == "RGB" else 1
+    clip = [torch.from_numpy(image.reshape(*image.shape[:3], channels)).permute(0, 3, 1, 2) for image in images]
+    clip = [F.interpolate(x, size=(img_x, img_y), mode="bilinear", antialias=True) for x in clip]
+    return torch.cat(clip), troubles
+
+
+class Dataset_CRNN(Dataset):
+    """Clips as (X, y): X uint8 (T, C, img_x, img_y), y the class index."""
+
+    def __init__(self, videos: list[Video], labels, frames: list[int], img_x: int, img_y: int, channels: int = 3):
+        self.videos, self.labels, self.frames = videos, labels, frames
+        self.img_x, self.img_y, self.mode = img_x, img_y, "RGB" if channels == 3 else "L"
+        self.named = torch.zeros(len(videos), dtype=torch.bool).share_memory_()  # by any worker, in any epoch
+
+    def __len__(self):
+        return len(self.videos)
+
+    def __getitem__(self, index):
+        video = self.videos[index]
+        X, troubles = read_clip(video.path, self.frames, self.img_x, self.img_y, self.mode)
+        if troubles and not self.named[index]:
+            self.named[index] = True
+            print(f"\n{video.path}: unreadable {', '.join(troubles)}; the nearest readable frame stands in",
+                  file=sys.stderr, flush=True)
+        return X, int(self.labels[index])
+
+
+class Dataset_3DCNN(Dataset_CRNN):
+    """Clips as (X, y): X uint8 (C, T, img_x, img_y), y the class index."""
+
+    def __getitem__(self, index):
+        X, y = super().__getitem__(index)
+        return X.transpose(0, 1), y
+
+
+def make_loader(dataset: Dataset, args: argparse.Namespace, shuffle: bool, num_workers: int) -> DataLoader:
+    """Batches of this process: batch_size is the whole batch, shared out among the processes of torchrun.
+
+    Shuffled, every process gets the same number of clips; else each clip goes to exactly one process.
+    """
+    rank, world_size = get_rank(), get_world_size()
+    if args.batch_size % world_size:
+        raise InputError(f"--batch_size {args.batch_size} cannot be shared out evenly among {world_size} processes")
+    if shuffle:
+        sampler = DistributedSampler(dataset, world_size, rank, seed=args.seed)
+    else:
+        sampler = range(rank, len(dataset), world_size)
+    num_workers = -(-num_workers // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
+    return DataLoader(dataset, args.batch_size // world_size, sampler=sampler, num_workers=num_workers,
+                      persistent_workers=num_workers > 0, pin_memory=torch.cuda.is_available(),
+                      worker_init_fn=ignore_interrupt)
+
+
+def ignore_interrupt(worker_id: int) -> None:
+    """Leave Ctrl-C to the main process, which ends its workers."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+# ------------------------------------------------------------------------------ 5. Models
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+class Normalize(nn.Module):
+    """uint8 0..255, channels in dim 1, to normalised float32; a float clip is taken as already normalised."""
+
+    def __init__(self, mean: tuple, std: tuple):
+        super().__init__()
+        # not persistent: published weights know no such entries
+        self.register_buffer("mean", 255 * torch.tensor(mean).view(-1, 1, 1), persistent=False)
+        self.register_buffer("std", 255 * torch.tensor(std).view(-1, 1, 1), persistent=False)
+
+    def forward(self, X):
+        return X.float().sub_(self.mean).div_(self.std) if X.dtype == torch.uint8 else X
+
+
+def autocast(X: torch.Tensor) -> torch.autocast:
+    """bfloat16 on GPUs that have it. Entered in forward, because DataParallel's threads would not inherit it."""
+    enabled = X.is_cuda and torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.autocast(X.device.type, dtype=torch.bfloat16, enabled=enabled)
+
+
+def conv_output_size(size: tuple, layers: list[tuple[int, int]]) -> list[int]:
+    """Size after unpadded convolutions, each a (kernel, stride). Raises InputError if nothing would be left."""
+    smallest = 1
+    for kernel, stride in reversed(layers):
+        smallest = (smallest - 1) * stride + kernel
+    if min(size) < smallest:
+        given, needed = "x".join(map(str, size)), "x".join([str(smallest)] * len(size))
+        raise InputError(f"clips of {given} are too small for this model: it needs at least {needed}")
+    for kernel, stride in layers:
+        size = [(n - kernel) // stride + 1 for n in size]
+    return size
+
+
+class CNN3D(nn.Module):
+    """3D CNN, trained from scratch: (N, C, T, H, W) -> logits (N, K)."""
+
+    def __init__(self, t_dim=28, img_x=256, img_y=342, drop_p=0.2, fc_hidden1=256, fc_hidden2=256,
+                 num_classes=101, in_channels=3):
+        super().__init__()
+        t, h, w = conv_output_size((t_dim, img_x, img_y), [(5, 2), (3, 2)])
+        self.normalize = Normalize((0.5,), (0.5,))
+        self.conv1 = nn.Conv3d(in_channels, 32, kernel_size=5, stride=2)
+        self.bn1 = nn.BatchNorm3d(32)
+        self.conv2 = nn.Conv3d(32, 48, kernel_size=3, stride=2)
+        self.bn2 = nn.BatchNorm3d(48)
+        self.drop3d = nn.Dropout3d(drop_p)
+        self.fc1 = nn.Linear(48 * t * h * w, fc_hidden1)
+        self.fc2 = nn.Linear(fc_hidden1, fc_hidden2)
+        self.drop = nn.Dropout(drop_p)
+        self.fc3 = nn.Linear(fc_hidden2, num_classes)
+
+    def forward(self, X):
+        with autocast(X):
+            X = self.normalize(X.contiguous(memory_format=torch.channels_last_3d))
+            X = self.drop3d(F.relu(self.bn1(self.conv1(X))))
+            X = self.drop3d(F.relu(self.bn2(self.conv2(X))))
+            X = F.relu(self.fc1(X.flatten(1)))
+            X = self.drop(F.relu(self.fc2(X)))
+            return self.fc3(X).float()
+
+
+# The original calls the 2D CNN once a frame, each call moving BatchNorm's running statistics by 0.01. Folded into
+# the batch, 28 frames make one call: to move them as fast it takes 1 - 0.99^28.
+BN_MOMENTUM = 1 - 0.99**28
+
+
+def conv2d_block(in_channels: int, out_channels: int, kernel_size: int) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(in_channels, out_channels, kernel_size, stride=2),
+                         nn.BatchNorm2d(out_channels, momentum=BN_MOMENTUM), nn.ReLU(inplace=True))
+
+
+class EncoderCNN(nn.Module):
+    """2D CNN over every frame, trained from scratch: (N, T, 3, H, W) -> (N, T, E)."""
+
+    def __init__(self, img_x=224, img_y=224, fc_hidden1=1024, fc_hidden2=768, drop_p=0.3, CNN_embed_dim=512):
+        super().__init__()
+        h, w = conv_output_size((img_x, img_y), [(5, 2), (3, 2), (3, 2), (3, 2)])
+        self.normalize = Normalize(IMAGENET_MEAN, IMAGENET_STD)
+        self.conv1 = conv2d_block(3, 32, 5)
+        self.conv2 = conv2d_block(32, 64, 3)
+        self.conv3 = conv2d_block(64, 128, 3)
+        self.conv4 = conv2d_block(128, 256, 3)
+        self.fc1 = nn.Linear(256 * h * w, fc_hidden1)
+        self.fc2 = nn.Linear(fc_hidden1, fc_hidden2)
+        self.drop = nn.Dropout(drop_p)
+        self.fc3 = nn.Linear(fc_hidden2, CNN_embed_dim)
+
+    def forward(self, X):
+        N, T = X.shape[:2]
+        X = X.flatten(0, 1).contiguous(memory_format=torch.channels_last)  # (N*T, 3, H, W)
+        X = self.conv4(self.conv3(self.conv2(self.conv1(self.normalize(X)))))
+        X = F.relu(self.fc1(X.flatten(1)))
+        X = self.drop(F.relu(self.fc2(X)))
+        return self.fc3(X).view(N, T, -1)  # (N, T, E)
+
+
+def load_resnet152(weights: str) -> nn.Module:
+    """torchvision's ResNet-152 (https://arxiv.org/abs/1512.03385) with the named weights, those of a file, or "none"."""
+    # untrained, the 50 blocks would add up to features of 1e8, too large for float16, unless each begins as identity
+    resnet = get_model("resnet152", weights=None, zero_init_residual=weights == "none")
+    if weights == "none":
+        return resnet
+    try:
+        if os.path.exists(weights):
+            state = torch.load(weights, map_location="cpu", weights_only=True)
+        else:
+            state = get_model_weights("resnet152")[weights].get_state_dict(progress=True, check_hash=True)
+        resnet.load_state_dict(state)
+    except KeyError:
+        names = ", ".join(get_model_weights("resnet152").__members__)
+        raise InputError(f"--resnet_weights {weights} is no file and none of {names}, none")
+    except OSError as error:
+        url = get_model_weights("resnet152")[weights].url
+        raise InputError(f"no download of the ResNet-152 weights ({error}): fetch {url} elsewhere and put it into "
+                         f"{os.path.join(torch.hub.get_dir(), 'checkpoints')}, or name it by --resnet_weights FILE")
+    except Exception as error:
+        raise InputError(f"--resnet_weights {weights} holds no ResNet-152 weights ({first_line(error)})")
+    return resnet
+
+
+class ResCNNEncoder(nn.Module):
+    """Frozen ResNet-152 over every frame, and layers that train: (N, T, 3, H, W) -> (N, T, E).
+
+    Also takes the ResNet's features of the frames, (N, T, 2048): frozen, they need computing only once.
+    """
+
+    def __init__(self, fc_hidden1=1024, fc_hidden2=768, drop_p=0.3, CNN_embed_dim=512, weights="IMAGENET1K_V1"):
+        super().__init__()
+        self.normalize = Normalize(IMAGENET_MEAN, IMAGENET_STD)
+        resnet = load_resnet152(weights)
+        self.resnet = nn.Sequential(*list(resnet.children())[:-1]).requires_grad_(False)
+        self.fc1 = nn.Linear(resnet.fc.in_features, fc_hidden1)
+        self.bn1 = nn.BatchNorm1d(fc_hidden1, momentum=BN_MOMENTUM)
+        self.fc2 = nn.Linear(fc_hidden1, fc_hidden2)
+        self.bn2 = nn.BatchNorm1d(fc_hidden2, momentum=BN_MOMENTUM)
+        self.drop = nn.Dropout(drop_p)
+        self.fc3 = nn.Linear(fc_hidden2, CNN_embed_dim)
+
+    def train(self, mode: bool = True):
+        super().train(mode)
+        self.resnet.eval()  # or its running statistics would drift
+        return self
+
+    @torch.no_grad()
+    def features(self, X):
+        """Frames (N, T, 3, H, W) to the pooled features (N, T, 2048)."""
+        N, T = X.shape[:2]
+        X = X.flatten(0, 1).contiguous(memory_format=torch.channels_last)  # (N*T, 3, H, W)
+        chunks = [self.resnet(self.normalize(x)).flatten(1) for x in X.split(128)]  # a bound on memory
+        return torch.cat(chunks).view(N, T, -1)  # (N, T, 2048)
+
+    def forward(self, X, only_features: bool = False):
+        N, T = X.shape[:2]
+        if X.ndim == 5:
+            X = self.features(X)
+        if only_features:
+            return X
+        X = F.relu(self.bn1(self.fc1(X.flatten(0, 1).float())))  # (N*T, fc_hidden1)
+        X = self.drop(F.relu(self.bn2(self.fc2(X))))
+        return self.fc3(X).view(N, T, -1)  # (N, T, E)
+
+
+class DecoderRNN(nn.Module):
+    """LSTM over the frames' embeddings, its last step classified: (N, T, E) -> logits (N, K)."""
+
+    def __init__(self, CNN_embed_dim=512, h_RNN_layers=3, h_RNN=512, h_FC_dim=256, drop_p=0.3, num_classes=101):
+        super().__init__()
+        self.LSTM = nn.LSTM(CNN_embed_dim, h_RNN, num_layers=h_RNN_layers, batch_first=True)
+        self.fc1 = nn.Linear(h_RNN, h_FC_dim)
+        self.drop = nn.Dropout(drop_p)
+        self.fc2 = nn.Linear(h_FC_dim, num_classes)
+
+    def forward(self, X):
+        self.LSTM.flatten_parameters()  # DataParallel's replicas lose the contiguous copy
+        X, _ = self.LSTM(X)
+        X = self.drop(F.relu(self.fc1(X[:, -1])))  # (N, h_FC_dim)
+        return self.fc2(X)
+
+
+class CRNN(nn.Module):
+    """An encoder of frames and a decoder of their sequence: (N, T, 3, H, W) -> logits (N, K)."""
+
+    def __init__(self, encoder: nn.Module, decoder: DecoderRNN):
+        super().__init__()
+        self.encoder, self.decoder = encoder, decoder
+
+    def forward(self, X, only_features: bool = False):
+        with autocast(X):
+            if only_features:
+                return self.encoder(X, only_features=True)
+            return self.decoder(self.encoder(X)).float()
+
+
+# ------------------------------------------------------------------------------ 6. Devices
+
+
+def get_device() -> torch.device:
+    """Choose the accelerator or the CPU. Under torchrun: join its processes, one on each GPU; rank 0 alone prints."""
+    device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")
+    if "WORLD_SIZE" in os.environ:
+        if device.type == "cuda":
+            torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        dist.init_process_group(timeout=timedelta(hours=2))  # the ranks' shares of the features end apart
+        if dist.get_rank() > 0:
+            sys.stdout = open(os.devnull, "w")
+    if device.type == "cuda":
+        torch.set_float32_matmul_precision("high")  # TF32
+        torch.backends.cudnn.benchmark = True
+        hardware = f"{torch.cuda.device_count()} x {torch.cuda.get_device_name()}"
+    else:
+        hardware = f"{device.type.upper()}, {torch.get_num_threads()} threads"
+    print(f"Device  {hardware}" + f", {get_world_size()} processes" * dist.is_initialized())
+    return device
+
+
+def get_rank() -> int:
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def get_world_size() -> int:
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def parallelize(model: nn.Module, device: torch.device) -> nn.Module:
+    """Put the model on the device, in DataParallel (passes through without GPUs) or torchrun's DistributedDataParallel."""
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    total = sum(p.numel() for p in model.parameters())
+    print(f"Model   {total:,} parameters, {trained:,} of them train")
+    model = model.to(device)
+    if dist.is_initialized():
+        # BatchNorm's running statistics are needed in evaluation only: evaluate() sends them round
+        return nn.parallel.DistributedDataParallel(model, broadcast_buffers=False)
+    return nn.DataParallel(model)
+
+
+# ------------------------------------------------------------------------------ 7. Training and testing
+
+
+def progress_bar(loader, text: str) -> tqdm:
+    """A bar that goes when it is full; none where the output is no terminal, and only one for all processes."""
+    return tqdm(loader, desc=text, leave=False, disable=None if get_rank() == 0 else True)
+
+
+def train_one_epoch(model, device, train_loader, optimizer, epoch: int, args: argparse.Namespace):
+    """Train on every clip once. Returns (mean loss, accuracy in 0..1) over the epoch, dropout on."""
+    torch.manual_seed(args.seed + epoch + 1_000_000 * get_rank())  # a resumed run draws what the unbroken one would
+    train_loader.sampler.set_epoch(epoch)
+    model.train()
+    clips, sums = 0, torch.zeros(2, device=device)  # of loss and correct: on the device, so that no step waits for it
+    bar = progress_bar(train_loader, f"Epoch {epoch + 1}/{args.epochs} train")
+    for step, (X, y) in enumerate(bar, start=1):
+        X, y = X.to(device, non_blocking=True), y.to(device, non_blocking=True)
+        logits = model(X)  # (N, K)
+        loss = F.cross_entropy(logits, y)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        sums += torch.stack([loss.detach() * len(y), (logits.argmax(1) == y).sum()])
+        clips += len(y)
+        if step % args.log_interval == 0:
+            bar.set_postfix(loss=f"{loss.item():.4f}")
+    if dist.is_initialized():
+        dist.all_reduce(sums)
+        clips *= get_world_size()  # the sampler gives each as many
+    loss, correct = sums.tolist()
+    if not math.isfinite(loss):
+        raise InputError(f"the loss of epoch {epoch + 1} is {loss}: lower --learning_rate")
+    return loss / clips, correct / clips
+
+
+@torch.no_grad()
+def predict(model, device, loader, text: str = "Predict") -> tuple[torch.Tensor, torch.Tensor]:
+    """Run the model in eval mode over this process's clips. Returns logits (V, K) float32 and labels (V,) on the CPU."""
+    model.eval()
+    if dist.is_initialized():
+        model = model.module  # the processes may have unequal numbers of batches
+        for buffer in model.buffers():
+            dist.broadcast(buffer, 0)
+    logits, labels = [], []
+    for X, y in progress_bar(loader, text):
+        logits.append(model(X.to(device, non_blocking=True)))
+        labels.append(y)
+    if not logits:
+        return torch.empty(0, 1), torch.empty(0, dtype=torch.long)
+    return torch.cat(logits).cpu(), torch.cat(labels)
+
+
+def evaluate(model, device, test_loader) -> tuple[float, float]:
+    """Test on every clip once, whatever the number of processes. Returns (mean loss, accuracy in 0..1)."""
+    logits, y = predict(model, device, test_loader, "Test")
+    sums = torch.tensor([F.cross_entropy(logits.double(), y, reduction="sum"), (logits.argmax(1) == y).sum(), len(y)],
+                        dtype=torch.double)
+    if dist.is_initialized():
+        everyone = [None] * get_world_size()
+        dist.all_gather_object(everyone, sums)
+        sums = torch.stack(everyone).sum(0)
+    loss, correct, clips = sums.tolist()
+    return loss / clips, correct / clips
+
+
+# ------------------------------------------------------------------------------ 8. Features of a frozen CNN
+
+VIDEOS_PER_FILE = 16
+
+
+def cached_features(args: argparse.Namespace, model: nn.Module, videos: list[Video], device) -> dict:
+    """Compute the frozen ResNet's features of every clip once, and keep them on disk in half precision.
+
+    They lie in save_model_path, in a folder named by a hash of all they depend on, so other videos, frames, sizes
+    or weights never meet old features. Each file holds 16 videos and is written whole, so an interrupted run goes
+    on where it was; the processes of torchrun share the files out.
+
+    Returns: {video name: float16 array (T, 2048)}, mapped from disk, not read into memory.
+    """
+    encoder, frames = model.module.encoder, select_frames(args)
+    videos = sorted(videos)
+    digest = hashlib.sha256(repr(("v1", args.res_size, frames, [file_state(v, frames) for v in videos])).encode())
+    for tensor in encoder.resnet.state_dict().values():
+        digest.update(tensor.cpu().contiguous().numpy().tobytes())
+    folder = Path(args.save_model_path) / f"features_{digest.hexdigest()[:16]}"
+    parts = [range(start, min(start + VIDEOS_PER_FILE, len(videos))) for start in range(0, len(videos), VIDEOS_PER_FILE)]
+    paths = [folder / f"{number:05d}.npy" for number in range(len(parts))]
+    missing = [n for n in range(get_rank(), len(parts), get_world_size()) if not paths[n].exists()]
+    if missing:
+        print(f"Caching the ResNet-152 features of {sum(len(parts[n]) for n in missing):,} videos in\n        {folder}")
+        make_folder(folder)
+        dataset = Dataset_CRNN(videos, [0] * len(videos), frames, args.res_size, args.res_size)
+        loader = DataLoader(dataset, batch_sampler=[parts[n] for n in missing], num_workers=args.num_workers,
+                            pin_memory=torch.cuda.is_available(), worker_init_fn=ignore_interrupt)
+        extract = nn.DataParallel(encoder) if not dist.is_initialized() else encoder
+        encoder.eval()
+        for n, (X, _) in zip(missing, progress_bar(loader, "Features")):
+            with autocast(X := X.to(device, non_blocking=True)):
+                features = extract(X, only_features=True).half().cpu().numpy()
+            write_atomically(paths[n], lambda file: np.save(file, features))
+    if dist.is_initialized():
+        dist.barrier()
+    mapped = [np.load(path, mmap_mode="r") for path in paths]
+    return {video.name: mapped[i // VIDEOS_PER_FILE][i % VIDEOS_PER_FILE] for i, video in enumerate(videos)}
+
+
+def file_state(video: Video, frames: list[int]) -> tuple:
+    """What tells that a video has changed: sizes and times of its file, or of its first and last frame."""
+    paths = [frame_path(video.path, n) for n in (frames[0], frames[-1])] if os.path.isdir(video.path) else [video.path]
+    return video.name, [(s.st_size, s.st_mtime_ns) for s in map(os.stat, filter(os.path.exists, paths))]
+
+
+class FeatureDataset(Dataset):
+    """Cached features as (X, y): X float16 (T, 2048), y the class index. Needs no workers: it only copies memory."""
+
+    def __init__(self, features: dict, videos: list[Video], labels):
+        self.features, self.labels = [features[video.name] for video in videos], labels
+
+    def __len__(self):
+        return len(self.labels)
+
+    def __getitem__(self, index):
+        return torch.from_numpy(np.array(self.features[index])), int(self.labels[index])
+
+
+# ------------------------------------------------------------------------------ 9. Checkpoints
+
+HISTORIES = ("train_loss", "train_score", "test_loss", "test_score")
+# parameters that a resumed run may change: the rest decide what is learnt
+MAY_CHANGE = {"data_path", "action_name_path", "save_model_path", "epochs", "num_workers", "log_interval", "resume",
+              "demo", "keep_all_epochs", "cache_features"}
+
+
+def make_folder(path: str | Path) -> None:
+    try:
+        os.makedirs(path, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}")
+
+
+def write_atomically(path: str | Path, write: Callable) -> None:
+    """Write a file whole or not at all: under another name, flushed to the disk, then renamed."""
+    temporary = f"{path}.tmp"
+    try:
+        with open(temporary, "wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except (OSError, RuntimeError) as error:  # torch.save raises RuntimeError on a full disk
+        Path(temporary).unlink(missing_ok=True)
+        raise InputError(f"{path} could not be written ({first_line(error)}). What was saved before is as it was; "
+                         "make room and go on with --resume")
+
+
+def first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+
+
+def load_checkpoint(path: str | Path, only_values: bool = False) -> dict:
+    """Load what save_epoch wrote, on the CPU. Raises InputError if it is damaged or is no checkpoint.
+
+    weights_only admits tensors and plain values, no code. The sums in the zip file tell a flipped bit.
+    only_values leaves tensors on the disk, unchecked, for a quick look at the rest.
+    """
+    try:
+        if not only_values and zipfile.is_zipfile(path) and zipfile.ZipFile(path).testzip():
+            raise InputError("its check sums do not match")
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=only_values or None)
+    except Exception as error:  # damaged data can raise nearly anything
+        raise InputError(f"{path} is damaged or no checkpoint ({first_line(error)})")
+
+
+def load_weights(model: nn.Module, state: dict, path: str | Path) -> None:
+    """model.load_state_dict, but a model of other layers or sizes is an InputError."""
+    try:
+        model.load_state_dict(state)
+    except (RuntimeError, TypeError, AttributeError) as error:
+        detail = " ".join(str(error).split("\n\t")[1:2]) or first_line(error)
+        raise InputError(f"{path} does not fit this model: {detail[:200]}")
+
+
+def saved_epochs(folder: str | Path, name: str) -> list[int]:
+    """The epochs that have a model file <name>_epoch<epoch>.pth, in order."""
+    matches = (re.fullmatch(rf"{name}_epoch([0-9]+)\.pth", path.name) for path in Path(folder).glob("*.pth"))
+    return sorted(int(match[1]) for match in matches if match)
+
+
+def best_epoch(history: dict) -> int:
+    """The epoch, from 1, of the highest test accuracy; among equals, of the lowest test loss."""
+    ranks = [(score, -loss) for score, loss in zip(history["test_score"], history["test_loss"])]
+    return ranks.index(max(ranks)) + 1
+
+
+def save_epoch(args, name: str, model, optimizer, history: dict, action_names: list[str], test: list[Video]) -> None:
+    """Write the newest epoch of `history` into save_model_path and drop the epochs that are neither best nor last.
+
+    The optimizer goes first, so a model file stands for a complete epoch, whenever the run is killed.
+    """
+    if get_rank() > 0:
+        return
+    folder, epoch = Path(args.save_model_path), len(history["test_score"])
+    write_atomically(folder / f"{name}_optimizer_epoch{epoch}.pth", lambda file: torch.save(
+        {"optimizer": optimizer.state_dict(), "history": history, "epoch": epoch}, file))
+    write_atomically(folder / f"{name}_epoch{epoch}.pth", lambda file: torch.save(
+        {"model": model.module.state_dict(), "args": vars(args), "action_names": action_names, "epoch": epoch,
+         "test_loss": history["test_loss"][-1], "test_score": history["test_score"][-1],
+         "test_videos": [video.name for video in test]}, file))
+    save_histories(folder, name, history)
+    best = best_epoch(history)
+    keep = {best, epoch, epoch - (best == epoch)}  # always two: one may be damaged
+    for path in folder.glob(f"{name}_*epoch*.pth*"):
+        match = re.fullmatch(rf"{name}_(optimizer_)?epoch([0-9]+)\.pth(\.tmp)?", path.name)
+        if match and (match[3] or not args.keep_all_epochs and int(match[2]) not in keep):
+            path.unlink()
+
+
+def save_histories(folder: Path, name: str, history: dict) -> None:
+    for key in HISTORIES:
+        write_atomically(folder / f"epoch_{key}.npy", lambda file: np.save(file, np.array(history[key])))
+    plot_curves(folder / f"fig_UCF101_{name}.png", name, history)
+
+
+def resume_training(args, name: str, model, optimizer, action_names: list[str], test: list[Video]) -> dict:
+    """Load the last undamaged epoch under --resume. Returns the history so far, whose length is the epochs done.
+
+    Raises InputError rather than overwrite a run without --resume, or go on with a run of other parameters.
+    """
+    folder = Path(args.save_model_path)
+    make_folder(folder)
+    epochs = saved_epochs(folder, name)
+    others = [path.name for path in folder.glob("*_epoch*.pth") if not path.name.startswith(f"{name}_")]
+    if others or epochs and not args.resume:
+        raise InputError(f"{folder} holds {others[0] if others else f'{name}_epoch{epochs[-1]}.pth'}: "
+                         + ("" if others else "go on with --resume, or ") + "choose another --save_model_path")
+    for epoch in reversed(epochs):
+        path = folder / f"{name}_epoch{epoch}.pth"
+        try:
+            checkpoint = load_checkpoint(path)
+            rest = load_checkpoint(folder / f"{name}_optimizer_epoch{epoch}.pth")
+        except InputError as error:
+            print(f"{error}: trying the epoch before")
+            continue
+        refuse_changes(args, checkpoint, action_names, test, path)
+        load_weights(model.module, checkpoint["model"], path)
+        optimizer.load_state_dict(rest["optimizer"])
+        if get_rank() == 0:
+            save_histories(folder, name, rest["history"])
+        print(f"Resume  after epoch {epoch}, from {path}")
+        return rest["history"]
+    if epochs:
+        raise InputError(f"no checkpoint in {folder} can be read: remove them to begin again")
+    return {key: [] for key in HISTORIES}
+
+
+def refuse_changes(args, checkpoint: dict, action_names: list[str], test: list[Video], path: Path) -> None:
+    """Raise InputError if a parameter or the data that decide what is learnt are not the checkpoint's."""
+    saved = checkpoint["args"]
+    changed = [f"--{key} {saved.get(key)} -> {value}" for key, value in vars(args).items()
+               if key not in MAY_CHANGE and saved.get(key) != value]
+    if checkpoint["action_names"] != action_names:
+        changed.append("the action names")
+    elif not changed and set(checkpoint["test_videos"]) != {video.name for video in test}:
+        changed.append("the test videos")
+    if changed:
+        raise InputError(f"{path} was trained with other parameters ({', '.join(changed)}): "
+                         "give those again, or choose another --save_model_path")
+
+
+def print_epoch(args, history: dict, started: float) -> None:
+    """One line on the newest epoch."""
+    train_loss, train_score, test_loss, test_score = (history[key][-1] for key in HISTORIES)
+    print(f"Epoch {len(history['test_loss']):>3}/{args.epochs}   train loss {train_loss:6.4f}  accuracy {train_score:6.1%}"
+          f"   test loss {test_loss:6.4f}  accuracy {test_score:6.1%}   {time.time() - started:.0f} s")
+
+
+def print_outcome(args, name: str, history: dict) -> None:
+    """Say where the results are and what to run next."""
+    best = best_epoch(history)
+    print(f"\nBest    epoch {best}: test accuracy {history['test_score'][best - 1]:.1%}; "
+          f"last, epoch {len(history['test_score'])}: {history['test_score'][-1]:.1%}\n"
+          "        (the best was chosen by these very test videos, so it is a little too good)\n"
+          f"Output  checkpoints, histories, fig_UCF101_{name}.png in\n        {args.save_model_path}\n"
+          f"Next    python check_model_prediction.py --model {name}" + " --demo" * args.demo)
+
+
+def plot_curves(path: Path, name: str, history: dict) -> None:
+    """Draw loss and accuracy by epoch, the best epoch marked, as a PNG."""
+    best, epochs = best_epoch(history), range(1, len(history["test_score"]) + 1)
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    for axes, key, title in zip(figure.subplots(1, 2), ("loss", "score"), ("Loss", "Accuracy")):
+        scale = 100 if key == "score" else 1
+        for side, colour, line in (("train", "#0072B2", "--"), ("test", "#D55E00", "-")):  # colour-blind safe
+            axes.plot(epochs, scale * np.array(history[f"{side}_{key}"]), line, color=colour, label=side, marker=".")
+        value = scale * history[f"test_{key}"][best - 1]
+        axes.plot(best, value, "o", ms=10, mfc="none", color="black", label=f"best epoch {best}: {value:.4g}")
+        axes.set(title=f"{name}: {title.lower()}", xlabel="epoch", ylabel="accuracy (%)" if scale > 1 else "loss")
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.grid(alpha=0.3)
+        axes.legend()
+    write_atomically(path, lambda file: figure.savefig(file, format="png", dpi=150))
+
+
+# ------------------------------------------------------------------------------ 10. Demo data
+
+
+DEMO_ACTIONS = ("MoveLeft", "MoveRight", "MoveUp", "MoveDown", "Grow", "Shrink")
+DEMO_GROUPS, DEMO_CLIPS, DEMO_FRAMES, DEMO_SIZE = 10, 6, 16, 64
+
+
+def make_demo_data(data_path: str, action_name_path: str) -> None:
+    """Make a small data set in the form of UCF101's frame folders, unless it is there; nothing is downloaded.
+
+    A disc cut from one of scikit-learn's two photographs moves or changes size over the other. Place and size at
+    any one moment are drawn alike for all six actions (the disc leaves on one side and comes in on the other), so a
+    single frame does not give the action away. A group is a pair of picture cut-outs: 10 groups of 36 clips.
+    """
+    if get_rank() == 0 and not os.path.exists(data_path):
+        print(f"Demo    making its videos in\n        {data_path}")
+        temporary = Path(f"{data_path}.tmp")  # renamed when complete
+        shutil.rmtree(temporary, ignore_errors=True)
+        make_folder(temporary)
+        rng = np.random.default_rng(0)
+        photos = load_sample_images().images  # two uint8 (427, 640, 3): a temple, a flower
+        for group in range(1, DEMO_GROUPS + 1):
+            behind = int(rng.integers(2))
+            background, disc = cut_out(photos[behind], 4, rng), cut_out(photos[1 - behind], 3, rng)
+            for action in DEMO_ACTIONS:
+                for clip in range(1, DEMO_CLIPS + 1):
+                    folder = temporary / f"v_{action}_g{group:02d}_c{clip:02d}"
+                    folder.mkdir()
+                    for number, frame in enumerate(demo_clip(action, background, disc, rng), start=1):
+                        Image.fromarray(frame).save(frame_path(str(folder), number), quality=90)
+        write_atomically(action_name_path, lambda file: pickle.dump(list(DEMO_ACTIONS), file))
+        os.replace(temporary, data_path)
+    if dist.is_initialized():
+        dist.barrier()
+
+
+def cut_out(photo: np.ndarray, shrink: int, rng: np.random.Generator) -> np.ndarray:
+    """A random square of a photograph, shrunk to the demo's frame size."""
+    side = DEMO_SIZE * shrink
+    y, x = (int(rng.integers(n - side + 1)) for n in photo.shape[:2])
+    return np.asarray(Image.fromarray(photo[y:y + side, x:x + side]).resize((DEMO_SIZE, DEMO_SIZE)))
+
+
+def demo_clip(action: str, background: np.ndarray, disc: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Frames uint8 (T, H, W, 3) of a disc over a background, both (H, W, 3)."""
+    t = np.arange(DEMO_FRAMES)[:, None, None]
+    grid_y, grid_x = np.mgrid[:DEMO_SIZE, :DEMO_SIZE]
+    speed = rng.uniform(2, 4)  # pixels a frame, or 1/64 of the way from the smallest to the largest
+    y, x, size = rng.uniform(0, DEMO_SIZE, 3)
+    y = y + speed * t * ((action == "MoveDown") - (action == "MoveUp"))
+    x = x + speed * t * ((action == "MoveRight") - (action == "MoveLeft"))
+    size = size + speed * t * ((action == "Grow") - (action == "Shrink"))
+    radius = 8 * 2.5 ** (size % DEMO_SIZE / DEMO_SIZE)  # 8 to 20 pixels
+    half = DEMO_SIZE / 2
+    v = ((grid_y - y + half) % DEMO_SIZE - half) / radius  # (T, H, W), -1..1 on the disc
+    u = ((grid_x - x + half) % DEMO_SIZE - half) / radius
+    texture = disc[(np.clip(v, -1, 1) * (half - 1) + half).astype(int), (np.clip(u, -1, 1) * (half - 1) + half).astype(int)]
+    return np.where((u**2 + v**2 < 1)[..., None], texture, background)

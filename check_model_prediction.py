@@ -1,0 +1,212 @@
+"""Let a trained model predict: a list of all videos, or the five likeliest actions of any video.
+
+    python check_model_prediction.py --model CRNN                        the best epoch, over its whole data set
+    python check_model_prediction.py --model CRNN --video a.mp4 b.avi    top 5 of video files or frame folders
+    python check_model_prediction.py --model CRNN --video *.mp4 --csv top5.csv
+    python check_model_prediction.py --model CRNN --checkpoint encoder.pth decoder.pth    other weights
+
+The list, UCF101_<model>_videos_prediction.pkl, is a pandas DataFrame with the columns filename, y, y_pred,
+confidence (0..1) and split; check_video_predictions.ipynb shows it. Sizes, frames and actions come from the
+checkpoint. Raw state dicts of the original tutorial do not tell theirs: the flags do, where the defaults are not it.
+"""
+import argparse
+import importlib
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+REPO = Path(__file__).resolve().parent
+SCRIPTS = {"Conv3D": "UCF101_3DCNN", "CRNN": "UCF101_CRNN", "ResNetCRNN": "UCF101_ResNetCRNN"}
+sys.path[:0] = [str(REPO / folder) for folder in SCRIPTS]
+
+from functions import (Dataset_3DCNN, Dataset_CRNN, FeatureDataset, HelpFormatter, InputError, Video,  # noqa: E402
+                       cached_features, check_frames, get_device, list_videos, load_action_names, load_checkpoint,
+                       load_weights, make_loader, parallelize, predict, read_clip, run, saved_epochs, select_frames,
+                       write_atomically)
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter, allow_abbrev=False)
+    parser.add_argument("--model", choices=SCRIPTS, required=True, help="the model, by the folder of its script")
+    parser.add_argument("--demo", action="store_true", help="take the checkpoints of the script's --demo")
+    parser.add_argument("--save_model_path", metavar="FOLDER", help="take the best checkpoint of this folder")
+    parser.add_argument("--checkpoint", nargs="+", metavar="FILE",
+                        help="take this checkpoint, or raw state dicts (of encoder and decoder: two files)")
+    parser.add_argument("--video", nargs="+", metavar="PATH", help="predict these video files and frame folders")
+    parser.add_argument("--csv", metavar="FILE", help="with --video: also write the top 5 into this table")
+    parser.add_argument("--data_path", metavar="FOLDER", help="list this folder's videos, not the training's")
+    parser.add_argument("--output", metavar="FILE", help="write the list here, not beside this script")
+    parser.add_argument("--batch_size", type=int, help="videos at a time, not the training's number")
+    parser.add_argument("--num_workers", type=int, default=os.cpu_count(), help="processes that read videos")
+    parser.add_argument("--begin_frame", type=int, help="first frame of a clip, not the training's")
+    parser.add_argument("--skip_frame", type=int, help="take every n-th frame, not the training's")
+    raw = parser.add_argument_group("raw state dicts only, as they do not tell these")
+    raw.add_argument("--action_name_path", metavar="FILE", help="the action names, a pickled list")
+    raw.add_argument("--img_x", type=int, help="height of the frames")
+    raw.add_argument("--img_y", type=int, help="width of the frames")
+    raw.add_argument("--frames", type=int, help="frames in a clip")
+    options = parser.parse_args()
+    if options.csv and not options.video:
+        parser.error("--csv goes with --video")
+    for name, value in vars(options).items():
+        if type(value) is int and value < (name != "num_workers"):
+            parser.error(f"argument --{name}: {value} is too small")
+    return options
+
+
+def load_best(folder: Path, name: str) -> tuple[dict, Path]:
+    """Load the checkpoint of the highest test accuracy (then the lowest test loss) in a folder."""
+    paths = [folder / f"{name}_epoch{epoch}.pth" for epoch in saved_epochs(folder, name)]
+    if not paths:
+        raise InputError(f"{folder} holds no {name}_epoch*.pth: train the model first, or name a --checkpoint")
+    ranked = []
+    for path in paths:
+        try:
+            checkpoint = load_checkpoint(path, only_values=True)
+            ranked.append((-checkpoint["test_score"], checkpoint["test_loss"], path))
+        except InputError as error:
+            print(f"{error}: trying the others")
+    for *_, path in sorted(ranked):
+        try:
+            return load_checkpoint(path), path
+        except InputError as error:
+            print(f"{error}: trying the next best")
+    raise InputError(f"no checkpoint in {folder} can be read")
+
+
+def from_raw_weights(states: list[dict], script, options: argparse.Namespace) -> dict:
+    """Make a checkpoint of the original tutorial's state dicts: sizes by the weights' shapes, the rest by flags."""
+    defaults = {name: default for name, (default, *_) in script.PARAMETERS.items()}
+    weights = {}
+    for state in states:
+        if not isinstance(state, dict) or not all(torch.is_tensor(tensor) for tensor in state.values()):
+            raise InputError(f"{', '.join(options.checkpoint)}: neither a checkpoint nor a state dict")
+        state = {key.removeprefix("module."): tensor for key, tensor in state.items()}  # DataParallel adds it
+        part = "" if options.model == "Conv3D" else "decoder." if "LSTM.weight_ih_l0" in state else "encoder."
+        weights.update({part + key: tensor for key, tensor in state.items()})
+    try:
+        if options.model == "Conv3D":
+            size = dict(fc_hidden1=len(weights["fc1.weight"]), fc_hidden2=len(weights["fc2.weight"]),
+                        channels=weights["conv1.weight"].shape[1])
+        else:
+            size = dict(CNN_fc_hidden1=len(weights["encoder.fc1.weight"]), img_x=256, img_y=342,
+                        CNN_fc_hidden2=len(weights["encoder.fc2.weight"]),
+                        CNN_embed_dim=len(weights["encoder.fc3.weight"]),
+                        RNN_hidden_layers=sum("LSTM.weight_ih" in key for key in weights),
+                        RNN_hidden_nodes=weights["decoder.LSTM.weight_hh_l0"].shape[1],
+                        RNN_FC_dim=len(weights["decoder.fc1.weight"]))
+    except KeyError as error:
+        raise InputError(f"{', '.join(options.checkpoint)}: no state dict of {options.model}, {error} is missing"
+                         + (" (name the encoder's and the decoder's file)" if len(states) == 1 else ""))
+    if options.img_x or options.img_y:
+        size.update(img_x=options.img_x or options.img_y, img_y=options.img_y or options.img_x)
+    args = defaults | size | dict(end_frame=1 + (options.frames or 28), cache_features=False)
+    action_names = sorted(load_action_names(options.action_name_path or defaults["action_name_path"]))
+    return dict(model=weights, args=args, action_names=action_names, epoch=None, test_videos=None)
+
+
+def load_model(options: argparse.Namespace, device):
+    """Returns the model, its parameters, the action names by class and the names of its test videos (or None)."""
+    script = importlib.import_module(SCRIPTS[options.model])
+    if options.checkpoint:
+        path = Path(options.checkpoint[0])
+        checkpoint, *others = [load_checkpoint(file) for file in options.checkpoint]
+        if others or "action_names" not in checkpoint:
+            checkpoint = from_raw_weights([checkpoint, *others], script, options)
+    else:
+        default = Path(script.DEMO["save_model_path"] if options.demo else script.PARAMETERS["save_model_path"][0])
+        checkpoint, path = load_best(Path(options.save_model_path or default), options.model)
+    args = argparse.Namespace(**checkpoint["args"])
+    T = len(select_frames(args))
+    args.begin_frame = options.begin_frame or args.begin_frame
+    args.skip_frame = options.skip_frame or args.skip_frame
+    args.end_frame = args.begin_frame + T * args.skip_frame
+    args.batch_size = options.batch_size or args.batch_size
+    args.data_path = options.data_path or args.data_path
+    args.num_workers, args.save_model_path, args.resnet_weights = options.num_workers, str(path.parent), "none"
+    try:
+        model = script.build_model(args, len(checkpoint["action_names"]))
+    except AttributeError as error:
+        raise InputError(f"{path} is no checkpoint of {options.model}: it has no parameter {error.name}")
+    load_weights(model, checkpoint["model"], path)
+    print(f"Weights {path}" + (f", epoch {checkpoint['epoch']}" if checkpoint["epoch"] else ""))
+    return parallelize(model, device), args, checkpoint["action_names"], checkpoint["test_videos"]
+
+
+def make_dataset(name: str, videos: list[Video], labels: list[int], args):
+    """The clips in the model's form."""
+    if name == "Conv3D":
+        return Dataset_3DCNN(videos, labels, select_frames(args), args.img_x, args.img_y, args.channels)
+    size = (args.res_size, args.res_size) if name == "ResNetCRNN" else (args.img_x, args.img_y)
+    return Dataset_CRNN(videos, labels, select_frames(args), *size)
+
+
+def predict_list(options, model, args, action_names, test_videos, device) -> None:
+    """Predict every video of the data set; write the list and print the accuracy of each side of the split."""
+    videos = list_videos(args.data_path, action_names)
+    check_frames(videos, select_frames(args))
+    labels = [action_names.index(video.action) for video in videos]
+    if options.model == "ResNetCRNN" and args.cache_features:
+        dataset, args.num_workers = FeatureDataset(cached_features(args, model, videos, device), videos, labels), 0
+    else:
+        dataset = make_dataset(options.model, videos, labels, args)
+    logits, _ = predict(model, device, make_loader(dataset, args, shuffle=False, num_workers=args.num_workers))
+    confidence, predicted = logits.softmax(1).max(1)
+    table = pd.DataFrame({
+        "filename": [video.name for video in videos],
+        "y": [video.action for video in videos],
+        "y_pred": [action_names[k] for k in predicted],
+        "confidence": confidence.numpy(),
+        "split": ["unknown" if test_videos is None else "train" for _ in videos],
+    })
+    if test_videos is not None:
+        table.loc[table["filename"].isin(test_videos), "split"] = "test"
+    output = options.output or REPO / f"UCF101_{options.model}_videos_prediction.pkl"
+    write_atomically(output, lambda file: table.to_pickle(file))
+    print(f"Output  {output}\n        {len(table):,} videos; look at them in check_video_predictions.ipynb")
+    for split, part in table.groupby("split", sort=False):
+        print(f"Accuracy {split:<7} {(part['y'] == part['y_pred']).mean():6.1%}  of {len(part):,} videos")
+
+
+def predict_videos(options, model, args, action_names, device) -> None:
+    """Print the five likeliest actions of each video, and write them into a table."""
+    rows, failed = [], False
+    for path in options.video:
+        try:
+            if not os.path.exists(path):
+                raise InputError(f"{path}: no such file or folder")
+            video = Video(os.path.basename(os.path.normpath(path)), path, "", 0)
+            check_frames([video], select_frames(args))
+            X, y = make_dataset(options.model, [video], [0], args)[0]
+        except InputError as error:
+            print(f"Error: {error}", file=sys.stderr)
+            failed = True
+            continue
+        logits, _ = predict(model, device, [(X[None], torch.tensor([y]))])
+        print(f"\n{video.name}")
+        for probability, k in zip(*(values.tolist() for values in logits.softmax(1)[0].topk(min(5, len(action_names))))):
+            rows.append({"video": path, "action": action_names[k], "probability": probability})
+            bar = "#" * round(probability * (shutil.get_terminal_size().columns - 40))
+            print(f"  {action_names[k]:<24} {probability:6.1%}  {bar}")
+    if options.csv:
+        write_atomically(options.csv, lambda file: pd.DataFrame(rows).to_csv(file, index=False))
+    if failed:
+        sys.exit(1)
+
+
+def main():
+    options = parse_arguments()
+    device = get_device()
+    model, args, action_names, test_videos = load_model(options, device)
+    if options.video:
+        predict_videos(options, model, args, action_names, device)
+    else:
+        predict_list(options, model, args, action_names, test_videos, device)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,104 @@
+"""Small videos, and a way to run the scripts as a user does."""
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+REPO = Path(__file__).resolve().parent.parent
+SCRIPTS = {
+    "Conv3D": REPO / "Conv3D" / "UCF101_3DCNN.py",
+    "CRNN": REPO / "CRNN" / "UCF101_CRNN.py",
+    "ResNetCRNN": REPO / "ResNetCRNN" / "UCF101_ResNetCRNN.py",
+}
+sys.path.insert(0, str(REPO / "Conv3D"))
+
+ACTIONS = ["Biking", "HandstandPushups", "Punch"]
+SMALL = {  # the smallest sizes at which each model runs in seconds
+    "Conv3D": ["--img_x", "24", "--img_y", "32", "--fc_hidden1", "16", "--fc_hidden2", "16"],
+    "CRNN": ["--img_x", "40", "--img_y", "40", "--CNN_fc_hidden1", "16", "--CNN_fc_hidden2", "16", "--CNN_embed_dim",
+             "16", "--RNN_hidden_nodes", "16", "--RNN_FC_dim", "16"],
+    "ResNetCRNN": ["--res_size", "32", "--CNN_fc_hidden1", "16", "--CNN_fc_hidden2", "16", "--CNN_embed_dim", "16",
+                   "--RNN_hidden_nodes", "16", "--RNN_FC_dim", "16", "--resnet_weights", "none"],
+}
+
+
+def write_frames(folder: Path, images) -> None:
+    """Write arrays (H, W, 3) as a frame folder."""
+    folder.mkdir(parents=True)
+    for number, image in enumerate(images, start=1):
+        Image.fromarray(image).save(folder / f"frame{number:06d}.jpg", quality=95)
+
+
+def write_video(path: Path, images, codec: str = "mpeg4") -> None:
+    """Write arrays (H, W, 3) as a video file."""
+    import av
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=25)
+        stream.height, stream.width = images[0].shape[:2]
+        stream.pix_fmt = "yuv420p"
+        for image in images:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")))
+        container.mux(stream.encode())
+
+
+def make_images(seed: int, count: int = 12, height: int = 30, width: int = 40) -> list[np.ndarray]:
+    """Smooth random frames, so that JPEG and video coding change them little."""
+    rng = np.random.default_rng(seed)
+    images = []
+    for _ in range(count):
+        coarse = Image.fromarray(rng.integers(0, 256, (3, 4, 3), dtype=np.uint8))
+        images.append(np.asarray(coarse.resize((width, height), Image.Resampling.BICUBIC)))
+    return images
+
+
+@pytest.fixture(scope="session")
+def small_data(tmp_path_factory) -> Path:
+    """3 actions x 4 groups x 2 clips of 12 frames, as frame folders, and actions.pkl beside them."""
+    root = tmp_path_factory.mktemp("data")
+    for a, action in enumerate(ACTIONS):
+        for group in range(1, 5):
+            for clip in (1, 2):
+                images = make_images(100 * a + 10 * group + clip)
+                write_frames(root / "jpegs" / f"v_{action}_g{group:02d}_c{clip:02d}", images)
+    (root / "actions.pkl").write_bytes(pickle.dumps(ACTIONS))
+    return root
+
+
+def arguments(model: str, data: Path, save_model_path: Path, *more) -> list[str]:
+    """The command of a short run of a training script."""
+    return [sys.executable, str(SCRIPTS[model]), "--data_path", str(data / "jpegs"), "--action_name_path",
+            str(data / "actions.pkl"), "--save_model_path", str(save_model_path), "--split", "group", "--end_frame",
+            "11", "--batch_size", "6", "--epochs", "2", "--num_workers", "0", "--learning_rate", "1e-3",
+            *SMALL[model], *map(str, more)]
+
+
+def run(*command, check: bool = True, **options) -> subprocess.CompletedProcess:
+    """Run a command; a failure shows what it printed."""
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, timeout=240, **options)
+    if check:
+        assert done.returncode == 0, done.stdout + done.stderr
+    return done
+
+
+def train(model: str, data: Path, save_model_path: Path, *more, **options) -> subprocess.CompletedProcess:
+    return run(*arguments(model, data, save_model_path, *more), **options)
+
+
+@pytest.fixture(scope="session")
+def trained(small_data, tmp_path_factory):
+    """trained(model) -> the folder of a finished run of two epochs; each model is trained once."""
+    folders = {}
+
+    def get(model: str) -> Path:
+        if model not in folders:
+            folders[model] = tmp_path_factory.mktemp(model)
+            (folders[model] / "output.txt").write_text(train(model, small_data, folders[model]).stdout)
+        return folders[model]
+
+    return get
