@@ -51,8 +51,8 @@ PARAMETERS = dict(
 )
 DEMO = dict(
     data_path=str(REPO / "UCF101" / "demo" / "jpegs"), action_name_path=str(REPO / "UCF101" / "demo" / "actions.pkl"),
-    save_model_path=str(HERE / "model_ckpt_demo"), split="group", end_frame=17, img_x=64, img_y=64, epochs=12,
-    learning_rate=5e-4, dropout=0.0,
+    save_model_path=str(HERE / "model_ckpt_demo"), split="group", end_frame=11, img_x=40, img_y=40, epochs=12, batch_size=16,
+    learning_rate=2e-4,
 )
 
 

@@ -213,11 +213,11 @@ def check_frames(videos: list[Video], frames: list[int]) -> None:
             if os.path.getsize(video.path) == 0:
                 raise InputError(f"{video.path} is an empty file: fetch it again or remove it")
         elif not os.path.exists(frame_path(video.path, frames[-1])):
-            short.append(f"{video.path} has {count_frames(video.path)}")
+            short.append(f"{video.path} has {count_frames(video.path)} frames")
     if short:
-        raise InputError(f"frame {frames[-1]} is asked for, but {'; '.join(short[:3])} frames"
-                         + f"; and {len(short) - 3} more are too short" * (len(short) > 3)
-                         + ": lower --end_frame or remove them")
+        raise InputError(f"{short[0]}, frame {frames[-1]} is asked for"
+                         + f" ({len(short) - 1} more are too short)" * (len(short) > 1)
+                         + ": lower --end_frame or remove what is too short")
 
 
 def split_videos(videos: list[Video], split: str, seed: int) -> tuple[list[Video], list[Video]]:
@@ -253,8 +253,8 @@ def load_videos(args: argparse.Namespace) -> tuple[list[Video], list[Video], lis
     sources = {(video.action, video.group) for video in train}
     leaked = sum((video.action, video.group) in sources for video in test) / len(test)
     if leaked:
-        print(f"        {leaked:.1%} of the test videos have a sibling from the same source in training: the\n"
-              "        test accuracy is not comparable with published ones; --split official1 is")
+        print(f"        {leaked:.1%} of the test videos have a sibling from the same source in\n"
+              "        training: not comparable with published results, as --split official1 is")
     return train, test, action_names
 
 
@@ -891,8 +891,8 @@ def refuse_changes(args, checkpoint: dict, action_names: list[str], test: list[V
 def print_epoch(args, history: dict, started: float) -> None:
     """One line on the newest epoch."""
     train_loss, train_score, test_loss, test_score = (history[key][-1] for key in HISTORIES)
-    print(f"Epoch {len(history['test_loss']):>3}/{args.epochs}   train loss {train_loss:6.4f}  accuracy {train_score:6.1%}"
-          f"   test loss {test_loss:6.4f}  accuracy {test_score:6.1%}   {time.time() - started:.0f} s")
+    print(f"Epoch {len(history['test_loss']):>3}/{args.epochs}  train loss {train_loss:.4f}  acc {train_score:6.1%}"
+          f"  test loss {test_loss:.4f}  acc {test_score:6.1%}  {time.time() - started:.0f} s", flush=True)
 
 
 def print_outcome(args, name: str, history: dict) -> None:
@@ -900,7 +900,7 @@ def print_outcome(args, name: str, history: dict) -> None:
     best = best_epoch(history)
     print(f"\nBest    epoch {best}: test accuracy {history['test_score'][best - 1]:.1%}; "
           f"last, epoch {len(history['test_score'])}: {history['test_score'][-1]:.1%}\n"
-          "        (the best was chosen by these very test videos, so it is a little too good)\n"
+          "        (the test videos chose the best epoch, so take the last as the measure)\n"
           f"Output  checkpoints, histories, fig_UCF101_{name}.png in\n        {args.save_model_path}\n"
           f"Next    python check_model_prediction.py --model {name}" + " --demo" * args.demo)
 
@@ -925,16 +925,16 @@ def plot_curves(path: Path, name: str, history: dict) -> None:
 # ------------------------------------------------------------------------------ 10. Demo data
 
 
-DEMO_ACTIONS = ("MoveLeft", "MoveRight", "MoveUp", "MoveDown", "Grow", "Shrink")
-DEMO_GROUPS, DEMO_CLIPS, DEMO_FRAMES, DEMO_SIZE = 10, 6, 16, 64
+DEMO_ACTIONS = ["MoveLeft", "MoveRight", "Stay", "Sway"]
+DEMO_GROUPS, DEMO_CLIPS, DEMO_FRAMES, DEMO_SIZE = 10, 24, 10, 40  # clips of an action in a group; size in pixels
 
 
 def make_demo_data(data_path: str, action_name_path: str) -> None:
     """Make a small data set in the form of UCF101's frame folders, unless it is there; nothing is downloaded.
 
-    A disc cut from one of scikit-learn's two photographs moves or changes size over the other. Place and size at
-    any one moment are drawn alike for all six actions (the disc leaves on one side and comes in on the other), so a
-    single frame does not give the action away. A group is a pair of picture cut-outs: 10 groups of 36 clips.
+    A disc cut from one of scikit-learn's two photographs moves over the other. It may be anywhere along its line at
+    any moment, whatever the action (it leaves on one side and comes in on the other), so that no single frame gives
+    the action away. A group takes its pictures from one place: 10 groups of 4 actions x 24 clips.
     """
     if get_rank() == 0 and not os.path.exists(data_path):
         print(f"Demo    making its videos in\n        {data_path}")
@@ -944,39 +944,37 @@ def make_demo_data(data_path: str, action_name_path: str) -> None:
         rng = np.random.default_rng(0)
         photos = load_sample_images().images  # two uint8 (427, 640, 3): a temple, a flower
         for group in range(1, DEMO_GROUPS + 1):
-            behind = int(rng.integers(2))
-            background, disc = cut_out(photos[behind], 4, rng), cut_out(photos[1 - behind], 3, rng)
+            place = rng.uniform(size=4)
             for action in DEMO_ACTIONS:
                 for clip in range(1, DEMO_CLIPS + 1):
                     folder = temporary / f"v_{action}_g{group:02d}_c{clip:02d}"
                     folder.mkdir()
+                    background = cut_out(photos[group % 2], 4, place[:2], rng) // 3  # dim
+                    disc = cut_out(photos[1 - group % 2], 3, place[2:], rng)
                     for number, frame in enumerate(demo_clip(action, background, disc, rng), start=1):
-                        Image.fromarray(frame).save(frame_path(str(folder), number), quality=90)
-        write_atomically(action_name_path, lambda file: pickle.dump(list(DEMO_ACTIONS), file))
+                        Image.fromarray(frame).save(frame_path(str(folder), number), quality=95)
+        write_atomically(action_name_path, lambda file: pickle.dump(DEMO_ACTIONS, file))
         os.replace(temporary, data_path)
     if dist.is_initialized():
         dist.barrier()
 
 
-def cut_out(photo: np.ndarray, shrink: int, rng: np.random.Generator) -> np.ndarray:
-    """A random square of a photograph, shrunk to the demo's frame size."""
+def cut_out(photo: np.ndarray, shrink: int, place: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A square of a photograph near `place` (0..1, down and across), shrunk to the demo's frame size."""
     side = DEMO_SIZE * shrink
-    y, x = (int(rng.integers(n - side + 1)) for n in photo.shape[:2])
+    room = np.array(photo.shape[:2]) - side
+    y, x = (np.clip(place + rng.uniform(-0.1, 0.1, 2), 0, 1) * room).astype(int)
     return np.asarray(Image.fromarray(photo[y:y + side, x:x + side]).resize((DEMO_SIZE, DEMO_SIZE)))
 
 
 def demo_clip(action: str, background: np.ndarray, disc: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Frames uint8 (T, H, W, 3) of a disc over a background, both (H, W, 3)."""
-    t = np.arange(DEMO_FRAMES)[:, None, None]
+    t, half = np.arange(DEMO_FRAMES), DEMO_SIZE / 2
+    start, radius, speed = rng.uniform(0, DEMO_SIZE), rng.uniform(7, 11), rng.uniform(2, 3.2)  # pixels (a frame)
+    sway = 8 * np.sin(rng.uniform(0, 2 * np.pi) + 2 * np.pi * t / rng.uniform(4, 6))
+    x = start + {"MoveLeft": -speed * t, "MoveRight": speed * t, "Stay": 0 * t, "Sway": sway}[action]
     grid_y, grid_x = np.mgrid[:DEMO_SIZE, :DEMO_SIZE]
-    speed = rng.uniform(2, 4)  # pixels a frame, or 1/64 of the way from the smallest to the largest
-    y, x, size = rng.uniform(0, DEMO_SIZE, 3)
-    y = y + speed * t * ((action == "MoveDown") - (action == "MoveUp"))
-    x = x + speed * t * ((action == "MoveRight") - (action == "MoveLeft"))
-    size = size + speed * t * ((action == "Grow") - (action == "Shrink"))
-    radius = 8 * 2.5 ** (size % DEMO_SIZE / DEMO_SIZE)  # 8 to 20 pixels
-    half = DEMO_SIZE / 2
-    v = ((grid_y - y + half) % DEMO_SIZE - half) / radius  # (T, H, W), -1..1 on the disc
-    u = ((grid_x - x + half) % DEMO_SIZE - half) / radius
-    texture = disc[(np.clip(v, -1, 1) * (half - 1) + half).astype(int), (np.clip(u, -1, 1) * (half - 1) + half).astype(int)]
-    return np.where((u**2 + v**2 < 1)[..., None], texture, background)
+    v = np.broadcast_to((grid_y - half) / radius, (DEMO_FRAMES, DEMO_SIZE, DEMO_SIZE))  # -1..1 on the disc
+    u = ((grid_x - x[:, None, None] + half) % DEMO_SIZE - half) / radius
+    row, column = ((np.clip(a, -1, 1) * (half - 1) + half).astype(int) for a in (v, u))
+    return np.where((u**2 + v**2 < 1)[..., None], disc[row, column], background)

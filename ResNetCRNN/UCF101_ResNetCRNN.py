@@ -59,8 +59,9 @@ PARAMETERS = dict(
 )
 DEMO = dict(
     data_path=str(REPO / "UCF101" / "demo" / "jpegs"), action_name_path=str(REPO / "UCF101" / "demo" / "actions.pkl"),
-    save_model_path=str(HERE / "model_ckpt_demo"), split="group", end_frame=17, res_size=64, epochs=12,
-    resnet_weights="none",
+    save_model_path=str(HERE / "model_ckpt_demo"), split="group", end_frame=11, res_size=40, epochs=40, batch_size=8,
+    learning_rate=5e-4, CNN_fc_hidden1=256, CNN_fc_hidden2=256, CNN_embed_dim=128, RNN_hidden_layers=1, RNN_hidden_nodes=128,
+    dropout=0.0, resnet_weights="none",
 )
 
 
