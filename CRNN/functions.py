@@ -372,7 +372,8 @@ def make_loader(dataset: Dataset, args: argparse.Namespace, shuffle: bool, num_w
     num_workers = -(-num_workers // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
     return DataLoader(dataset, args.batch_size // world_size, sampler=sampler, num_workers=num_workers,
                       persistent_workers=num_workers > 0, pin_memory=torch.cuda.is_available(),
-                      worker_init_fn=ignore_interrupt)
+                      worker_init_fn=ignore_interrupt,
+                      generator=torch.Generator())  # or starting workers would draw on the numbers of dropout
 
 
 def ignore_interrupt(worker_id: int) -> None:
@@ -614,8 +615,7 @@ def parallelize(model: nn.Module, device: torch.device) -> nn.Module:
     print(f"Model   {total:,} parameters, {trained:,} of them train")
     model = model.to(device)
     if dist.is_initialized():
-        # BatchNorm's running statistics are needed in evaluation only: evaluate() sends them round
-        return nn.parallel.DistributedDataParallel(model, broadcast_buffers=False)
+        return nn.parallel.DistributedDataParallel(model)
     return nn.DataParallel(model)
 
 
@@ -660,7 +660,7 @@ def predict(model, device, loader, text: str = "Predict") -> tuple[torch.Tensor,
     model.eval()
     if dist.is_initialized():
         model = model.module  # the processes may have unequal numbers of batches
-        for buffer in model.buffers():
+        for buffer in model.buffers():  # BatchNorm's running statistics: each process has its own since the last step
             dist.broadcast(buffer, 0)
     logits, labels = [], []
     for X, y in progress_bar(loader, text):
@@ -698,26 +698,24 @@ def cached_features(args: argparse.Namespace, model: nn.Module, videos: list[Vid
 
     Returns: {video name: float16 array (T, 2048)}, mapped from disk, not read into memory.
     """
-    encoder, frames = model.module.encoder, select_frames(args)
-    videos = sorted(videos)
+    videos, frames = sorted(videos), select_frames(args)
     digest = hashlib.sha256(repr(("v1", args.res_size, frames, [file_state(v, frames) for v in videos])).encode())
-    for tensor in encoder.resnet.state_dict().values():
+    for tensor in model.module.encoder.resnet.state_dict().values():
         digest.update(tensor.cpu().contiguous().numpy().tobytes())
     folder = Path(args.save_model_path) / f"features_{digest.hexdigest()[:16]}"
     parts = [range(start, min(start + VIDEOS_PER_FILE, len(videos))) for start in range(0, len(videos), VIDEOS_PER_FILE)]
     paths = [folder / f"{number:05d}.npy" for number in range(len(parts))]
-    missing = [n for n in range(get_rank(), len(parts), get_world_size()) if not paths[n].exists()]
-    if missing:
-        print(f"Caching the ResNet-152 features of {sum(len(parts[n]) for n in missing):,} videos in\n        {folder}")
+    absent = [n for n in range(len(parts)) if not paths[n].exists()]
+    missing = [n for n in absent if n % get_world_size() == get_rank()]  # by number: the list may differ by process
+    if absent:
+        print(f"Caching the ResNet-152 features of {sum(len(parts[n]) for n in absent):,} videos in\n        {folder}")
         make_folder(folder)
         dataset = Dataset_CRNN(videos, [0] * len(videos), frames, args.res_size, args.res_size)
         loader = DataLoader(dataset, batch_sampler=[parts[n] for n in missing], num_workers=args.num_workers,
                             pin_memory=torch.cuda.is_available(), worker_init_fn=ignore_interrupt)
-        extract = nn.DataParallel(encoder) if not dist.is_initialized() else encoder
-        encoder.eval()
+        extract = model.module.eval() if dist.is_initialized() else model.eval()  # unequal shares: no DDP
         for n, (X, _) in zip(missing, progress_bar(loader, "Features")):
-            with autocast(X := X.to(device, non_blocking=True)):
-                features = extract(X, only_features=True).half().cpu().numpy()
+            features = extract(X.to(device, non_blocking=True), only_features=True).half().cpu().numpy()
             write_atomically(paths[n], lambda file: np.save(file, features))
     if dist.is_initialized():
         dist.barrier()
@@ -850,7 +848,7 @@ def resume_training(args, name: str, model, optimizer, action_names: list[str], 
     folder = Path(args.save_model_path)
     make_folder(folder)
     epochs = saved_epochs(folder, name)
-    others = [path.name for path in folder.glob("*_epoch*.pth") if not path.name.startswith(f"{name}_")]
+    others = sorted(path.name for path in folder.glob("*_epoch*.pth") if not path.name.startswith(f"{name}_"))
     if others or epochs and not args.resume:
         raise InputError(f"{folder} holds {others[0] if others else f'{name}_epoch{epochs[-1]}.pth'}: "
                          + ("" if others else "go on with --resume, or ") + "choose another --save_model_path")

@@ -14,7 +14,7 @@ SCRIPTS = {
     "CRNN": REPO / "CRNN" / "UCF101_CRNN.py",
     "ResNetCRNN": REPO / "ResNetCRNN" / "UCF101_ResNetCRNN.py",
 }
-sys.path.insert(0, str(REPO / "Conv3D"))
+sys.path[:0] = [str(REPO), str(REPO / "Conv3D")]
 
 ACTIONS = ["Biking", "HandstandPushups", "Punch"]
 SMALL = {  # the smallest sizes at which each model runs in seconds

@@ -63,7 +63,7 @@ def test_a_script_trains_and_writes_its_outputs(model, trained, small_data):
 @pytest.mark.parametrize("model", MODELS)
 def test_a_resumed_run_equals_the_unbroken_one_to_the_last_bit(model, trained, small_data, tmp_path):
     train(model, small_data, tmp_path, "--epochs", "1", "--resume")  # nothing there: begins at the beginning
-    out = train(model, small_data, tmp_path, "--resume").stdout
+    out = train(model, small_data, tmp_path, "--resume", "--num_workers", "1").stdout
     assert "after epoch 1" in out and "Epoch   1/" not in out
     assert_same_run(trained(model), tmp_path, model, 2)
 
