@@ -1,13 +1,13 @@
 """Let a trained model predict: a list of all videos, or the five likeliest actions of any video.
 
-    python check_model_prediction.py --model CRNN                        the best epoch, over its whole data set
-    python check_model_prediction.py --model CRNN --video a.mp4 b.avi    top 5 of video files or frame folders
+    python check_model_prediction.py --model CRNN                       the best epoch, over its data set
+    python check_model_prediction.py --model CRNN --video a.mp4 b.avi   top 5 of video files or frame folders
     python check_model_prediction.py --model CRNN --video *.mp4 --csv top5.csv
-    python check_model_prediction.py --model CRNN --checkpoint encoder.pth decoder.pth    other weights
+    python check_model_prediction.py --model CRNN --checkpoint encoder.pth decoder.pth   other weights
 
 The list, UCF101_<model>_videos_prediction.pkl, is a pandas DataFrame with the columns filename, y, y_pred,
 confidence (0..1) and split; check_video_predictions.ipynb shows it. Sizes, frames and actions come from the
-checkpoint. Raw state dicts of the original tutorial do not tell theirs: the flags do, where the defaults are not it.
+checkpoint. The original tutorial's raw state dicts do not tell them: --img_x, --img_y, --frames do.
 """
 import argparse
 import importlib
@@ -23,20 +23,21 @@ REPO = Path(__file__).resolve().parent
 SCRIPTS = {"Conv3D": "UCF101_3DCNN", "CRNN": "UCF101_CRNN", "ResNetCRNN": "UCF101_ResNetCRNN"}
 sys.path[:0] = [str(REPO / folder) for folder in SCRIPTS]
 
-from functions import (Dataset_3DCNN, Dataset_CRNN, FeatureDataset, HelpFormatter, InputError, Video,  # noqa: E402
-                       cached_features, check_frames, get_device, list_videos, load_action_names, load_checkpoint,
-                       load_weights, make_loader, parallelize, predict, read_clip, run, saved_epochs, select_frames,
-                       write_atomically)
+from functions import (Dataset_3DCNN, Dataset_CRNN, FeatureDataset, HelpFormatter, InputError,  # noqa: E402
+                       Video, cached_features, check_frames, get_device, list_videos, load_action_names,
+                       load_checkpoint, load_weights, make_loader, parallelize, predict, run, saved_epochs,
+                       select_frames, write_atomically)
 
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter, allow_abbrev=False)
-    parser.add_argument("--model", choices=SCRIPTS, required=True, help="the model, by the folder of its script")
+    parser.add_argument("--model", choices=SCRIPTS, required=True, help="the folder of the model's script")
     parser.add_argument("--demo", action="store_true", help="take the checkpoints of the script's --demo")
     parser.add_argument("--save_model_path", metavar="FOLDER", help="take the best checkpoint of this folder")
     parser.add_argument("--checkpoint", nargs="+", metavar="FILE",
                         help="take this checkpoint, or raw state dicts (of encoder and decoder: two files)")
-    parser.add_argument("--video", nargs="+", metavar="PATH", help="predict these video files and frame folders")
+    parser.add_argument("--video", nargs="+", metavar="PATH",
+                        help="predict these video files and frame folders")
     parser.add_argument("--csv", metavar="FILE", help="with --video: also write the top 5 into this table")
     parser.add_argument("--data_path", metavar="FOLDER", help="list this folder's videos, not the training's")
     parser.add_argument("--output", metavar="FILE", help="write the list here, not beside this script")
@@ -62,7 +63,7 @@ def load_best(folder: Path, name: str) -> tuple[dict, Path]:
     """Load the checkpoint of the highest test accuracy (then the lowest test loss) in a folder."""
     paths = [folder / f"{name}_epoch{epoch}.pth" for epoch in saved_epochs(folder, name)]
     if not paths:
-        raise InputError(f"{folder} holds no {name}_epoch*.pth: train the model first, or name a --checkpoint")
+        raise InputError(f"{folder} holds no {name}_epoch*.pth: train first, or name a --checkpoint")
     ranked = []
     for path in paths:
         try:
@@ -79,7 +80,7 @@ def load_best(folder: Path, name: str) -> tuple[dict, Path]:
 
 
 def from_raw_weights(states: list[dict], script, options: argparse.Namespace) -> dict:
-    """Make a checkpoint of the original tutorial's state dicts: sizes by the weights' shapes, the rest by flags."""
+    """Make a checkpoint of the original's state dicts: sizes by the weights' shapes, the rest by flags."""
     defaults = {name: default for name, (default, *_) in script.PARAMETERS.items()}
     weights = {}
     for state in states:
@@ -100,8 +101,8 @@ def from_raw_weights(states: list[dict], script, options: argparse.Namespace) ->
                         RNN_hidden_nodes=weights["decoder.LSTM.weight_hh_l0"].shape[1],
                         RNN_FC_dim=len(weights["decoder.fc1.weight"]))
     except KeyError as error:
-        raise InputError(f"{', '.join(options.checkpoint)}: no state dict of {options.model}, {error} is missing"
-                         + (" (name the encoder's and the decoder's file)" if len(states) == 1 else ""))
+        raise InputError(f"{', '.join(options.checkpoint)}: no state dict of {options.model}: {error} is "
+                         "missing" + " (name the encoder's and the decoder's file)" * (len(states) == 1))
     if options.img_x or options.img_y:
         size.update(img_x=options.img_x or options.img_y, img_y=options.img_y or options.img_x)
     args = defaults | size | dict(end_frame=1 + (options.frames or 28), cache_features=False)
@@ -110,7 +111,7 @@ def from_raw_weights(states: list[dict], script, options: argparse.Namespace) ->
 
 
 def load_model(options: argparse.Namespace, device):
-    """Returns the model, its parameters, the action names by class and the names of its test videos (or None)."""
+    """Returns the model, its parameters, the action names by class, the names of its test videos or None."""
     script = importlib.import_module(SCRIPTS[options.model])
     if options.checkpoint:
         path = Path(options.checkpoint[0])
@@ -118,7 +119,7 @@ def load_model(options: argparse.Namespace, device):
         if others or "action_names" not in checkpoint:
             checkpoint = from_raw_weights([checkpoint, *others], script, options)
     else:
-        default = Path(script.DEMO["save_model_path"] if options.demo else script.PARAMETERS["save_model_path"][0])
+        default = script.DEMO["save_model_path"] if options.demo else script.PARAMETERS["save_model_path"][0]
         checkpoint, path = load_best(Path(options.save_model_path or default), options.model)
     args = argparse.Namespace(**checkpoint["args"])
     T = len(select_frames(args))
@@ -127,7 +128,8 @@ def load_model(options: argparse.Namespace, device):
     args.end_frame = args.begin_frame + T * args.skip_frame
     args.batch_size = options.batch_size or args.batch_size
     args.data_path = options.data_path or args.data_path
-    args.num_workers, args.save_model_path, args.resnet_weights = options.num_workers, str(path.parent), "none"
+    args.num_workers, args.save_model_path = options.num_workers, str(path.parent)
+    args.resnet_weights = "none"  # they are in the checkpoint
     try:
         model = script.build_model(args, len(checkpoint["action_names"]))
     except AttributeError as error:
@@ -146,15 +148,17 @@ def make_dataset(name: str, videos: list[Video], labels: list[int], args):
 
 
 def predict_list(options, model, args, action_names, test_videos, device) -> None:
-    """Predict every video of the data set; write the list and print the accuracy of each side of the split."""
+    """Predict every video of the data set, write the list, print the accuracy on each side of the split."""
     videos = list_videos(args.data_path, action_names)
     check_frames(videos, select_frames(args))
     labels = [action_names.index(video.action) for video in videos]
     if options.model == "ResNetCRNN" and args.cache_features:
-        dataset, args.num_workers = FeatureDataset(cached_features(args, model, videos, device), videos, labels), 0
+        features, args.num_workers = cached_features(args, model, videos, device), 0
+        dataset = FeatureDataset(features, videos, labels)
     else:
         dataset = make_dataset(options.model, videos, labels, args)
-    logits, _ = predict(model, device, make_loader(dataset, args, shuffle=False, num_workers=args.num_workers))
+    loader = make_loader(dataset, args, shuffle=False, num_workers=args.num_workers)
+    logits, _ = predict(model, device, loader)
     confidence, predicted = logits.softmax(1).max(1)
     table = pd.DataFrame({
         "filename": [video.name for video in videos],
@@ -188,7 +192,8 @@ def predict_videos(options, model, args, action_names, device) -> None:
             continue
         logits, _ = predict(model, device, [(X[None], torch.tensor([y]))])
         print(f"\n{video.name}")
-        for probability, k in zip(*(values.tolist() for values in logits.softmax(1)[0].topk(min(5, len(action_names))))):
+        top = logits.softmax(1)[0].topk(min(5, len(action_names)))
+        for probability, k in zip(top.values.tolist(), top.indices.tolist()):
             rows.append({"video": path, "action": action_names[k], "probability": probability})
             bar = "#" * round(probability * (shutil.get_terminal_size().columns - 40))
             print(f"  {action_names[k]:<24} {probability:6.1%}  {bar}")
@@ -209,4 +214,4 @@ def main():
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, resumes=False)

@@ -13,8 +13,8 @@ import torch
 from sklearn.preprocessing import LabelEncoder
 
 from functions import (CRNN, SPLITS, Dataset_CRNN, DecoderRNN, EncoderCNN, evaluate, get_device, labels2cat,
-                       load_videos, make_demo_data, make_loader, parallelize, parse_args, print_epoch, print_outcome,
-                       resume_training, run, save_epoch, select_frames, train_one_epoch)
+                       load_videos, make_demo_data, make_loader, parallelize, parse_args, print_epoch,
+                       print_outcome, resume_training, run, save_epoch, select_frames, train_one_epoch)
 
 NAME = "CRNN"  # of the output files
 HERE = Path(__file__).resolve().parent
@@ -54,16 +54,19 @@ PARAMETERS = dict(
     demo=(False, "train a small model on small videos made on the spot"),
 )
 DEMO = dict(
-    data_path=str(REPO / "UCF101" / "demo" / "jpegs"), action_name_path=str(REPO / "UCF101" / "demo" / "actions.pkl"),
-    save_model_path=str(HERE / "model_ckpt_demo"), split="group", end_frame=11, img_x=40, img_y=40, epochs=14, batch_size=8,
-    learning_rate=5e-4, CNN_fc_hidden1=256, CNN_fc_hidden2=256, CNN_embed_dim=128, RNN_hidden_layers=1, RNN_hidden_nodes=128,
-    dropout=0.0,
+    data_path=str(REPO / "UCF101" / "demo" / "jpegs"),
+    action_name_path=str(REPO / "UCF101" / "demo" / "actions.pkl"),
+    save_model_path=str(HERE / "model_ckpt_demo"),
+    split="group", end_frame=11, img_x=40, img_y=40, CNN_fc_hidden1=256, CNN_fc_hidden2=256,
+    CNN_embed_dim=128, RNN_hidden_layers=1, RNN_hidden_nodes=128, dropout=0.0,
+    epochs=14, batch_size=8, learning_rate=5e-4,
 )
 
 
 def build_model(args, num_classes: int) -> CRNN:
-    encoder = EncoderCNN(img_x=args.img_x, img_y=args.img_y, fc_hidden1=args.CNN_fc_hidden1,
-                         fc_hidden2=args.CNN_fc_hidden2, drop_p=args.dropout, CNN_embed_dim=args.CNN_embed_dim)
+    encoder = EncoderCNN(img_x=args.img_x, img_y=args.img_y,
+                         fc_hidden1=args.CNN_fc_hidden1, fc_hidden2=args.CNN_fc_hidden2,
+                         drop_p=args.dropout, CNN_embed_dim=args.CNN_embed_dim)
     decoder = DecoderRNN(CNN_embed_dim=args.CNN_embed_dim, h_RNN_layers=args.RNN_hidden_layers,
                          h_RNN=args.RNN_hidden_nodes, h_FC_dim=args.RNN_FC_dim, drop_p=args.dropout,
                          num_classes=num_classes)

@@ -12,9 +12,9 @@ from pathlib import Path
 import torch
 from sklearn.preprocessing import LabelEncoder
 
-from functions import (CNN3D, SPLITS, Dataset_3DCNN, evaluate, get_device, labels2cat, load_videos, make_demo_data,
-                       make_loader, parallelize, parse_args, print_epoch, print_outcome, resume_training, run,
-                       save_epoch, select_frames, train_one_epoch)
+from functions import (CNN3D, SPLITS, Dataset_3DCNN, evaluate, get_device, labels2cat, load_videos,
+                       make_demo_data, make_loader, parallelize, parse_args, print_epoch, print_outcome,
+                       resume_training, run, save_epoch, select_frames, train_one_epoch)
 
 NAME = "Conv3D"  # of the output files
 HERE = Path(__file__).resolve().parent
@@ -50,9 +50,10 @@ PARAMETERS = dict(
     demo=(False, "train a small model on small videos made on the spot"),
 )
 DEMO = dict(
-    data_path=str(REPO / "UCF101" / "demo" / "jpegs"), action_name_path=str(REPO / "UCF101" / "demo" / "actions.pkl"),
-    save_model_path=str(HERE / "model_ckpt_demo"), split="group", end_frame=11, img_x=40, img_y=40, epochs=12, batch_size=16,
-    learning_rate=2e-4,
+    data_path=str(REPO / "UCF101" / "demo" / "jpegs"),
+    action_name_path=str(REPO / "UCF101" / "demo" / "actions.pkl"),
+    save_model_path=str(HERE / "model_ckpt_demo"),
+    split="group", end_frame=11, img_x=40, img_y=40, epochs=12, batch_size=16, learning_rate=2e-4,
 )
 
 

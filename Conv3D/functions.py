@@ -6,12 +6,12 @@
     4. Clips                      read_clip, Dataset_CRNN, Dataset_3DCNN, make_loader
     5. Models                     CNN3D, EncoderCNN, ResCNNEncoder, DecoderRNN, CRNN
     6. Devices                    get_device, parallelize
-    7. Training and testing       train_one_epoch, predict, evaluate, fit
+    7. Training and testing       train_one_epoch, predict, evaluate
     8. Features of a frozen CNN   cached_features, FeatureDataset
     9. Checkpoints                save_epoch, resume_training, load_checkpoint, plot_curves
    10. Demo data                  make_demo_data
 
-Shapes: N videos in a batch, T frames, C channels, H height, W width, E embedding, K actions.
+Shapes: N videos in a batch, T frames, C channels, H height, W width, E embedding, K actions, V videos in all.
 
 This file stands in Conv3D/, CRNN/ and ResNetCRNN/, byte for byte the same, so that each folder works alone.
 Edit Conv3D/functions.py, then: cp Conv3D/functions.py CRNN/ && cp Conv3D/functions.py ResNetCRNN/
@@ -63,14 +63,18 @@ def parse_args(doc: str, parameters: dict, demo: dict | None = None) -> argparse
     """Turn each name=(default, help[, choices]) into a flag --name; with --demo, `demo` replaces defaults."""
     parser = argparse.ArgumentParser(description=doc, formatter_class=HelpFormatter, allow_abbrev=False)
     for name, (default, text, *choices) in parameters.items():
-        kind = {"action": argparse.BooleanOptionalAction} if isinstance(default, bool) else {"type": type(default)}
-        parser.add_argument(f"--{name}", default=default, help=text, **kind, **dict(zip(["choices"], choices)))
+        if isinstance(default, bool):
+            kind = dict(action=argparse.BooleanOptionalAction)  # --resume, --no-resume
+        else:
+            kind = dict(type=type(default), choices=choices[0] if choices else None)
+        parser.add_argument(f"--{name}", default=default, help=text, **kind)
     args = parser.parse_args()
     if demo and args.demo:
         parser.set_defaults(**demo)  # a value given on the command line still wins
         args = parser.parse_args()
     for name, value in vars(args).items():
-        if type(value) in (int, float) and not (0 < value < 2**31 or value == 0 and name in MAY_BE_ZERO):
+        limit = 1 if name == "dropout" else 2**31
+        if type(value) in (int, float) and not (0 < value < limit or value == 0 and name in MAY_BE_ZERO):
             parser.error(f"argument --{name}: {value} is out of range")
     return args
 
@@ -79,15 +83,16 @@ class HelpFormatter(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefau
     """Keep the line breaks of the script's docstring and show every default."""
 
 
-def run(main: Callable[[], None]) -> None:
+def run(main: Callable[[], None], resumes: bool = True) -> None:
     """Run a script: a user's mistake ends in one line and status 1, Ctrl-C in how to go on and status 130."""
     try:
         main()
     except (InputError, OSError) as error:  # from a worker process it comes wrapped in that one's traceback
         sys.exit("Error: " + str(error).rpartition("InputError: ")[2].strip())
     except KeyboardInterrupt:
-        again = ["python", *sys.argv] + ["--resume"] * ("--resume" not in sys.argv)
-        print(f"\nInterrupted. The finished epochs are saved; go on with\n  {shlex.join(again)}", file=sys.stderr)
+        again = shlex.join(["python", *sys.argv] + ["--resume"] * ("--resume" not in sys.argv))
+        how = f" The finished epochs are saved; go on with\n  {again}" if resumes else ""
+        print(f"\nInterrupted.{how}", file=sys.stderr)
         sys.exit(130)
     finally:
         if dist.is_initialized():
@@ -176,7 +181,7 @@ def list_videos(data_path: str, action_names: list[str]) -> list[Video]:
     Raises InputError if there is none, or one whose action is not in action_names.
     """
     if not os.path.isdir(data_path):
-        raise InputError(f"{data_path} is no folder; --data_path names the folder of the videos (or try --demo)")
+        raise InputError(f"{data_path} is no folder; --data_path names that of the videos (or try --demo)")
     spelling = {name.casefold(): name for name in action_names}  # the files say HandStandPushups
     videos, misnamed, unknown = {}, [], set()
     for name, path in find_videos(data_path):
@@ -192,7 +197,8 @@ def list_videos(data_path: str, action_names: list[str]) -> list[Video]:
         print(f"Skipped {len(misnamed)} not named v_<Action>_gNN_cNN: {', '.join(misnamed[:3])}"
               + ", ..." * (len(misnamed) > 3))
     if unknown:
-        raise InputError(f"{data_path} has actions that --action_name_path does not list: {', '.join(sorted(unknown))}")
+        names = ", ".join(sorted(unknown))
+        raise InputError(f"{data_path} has actions that the list of --action_name_path has not: {names}")
     if not videos:
         raise InputError(f"{data_path} holds no video: no v_<Action>_gNN_cNN folder of frames or video file")
     return [videos[name] for name in sorted(videos)]
@@ -241,7 +247,10 @@ def split_videos(videos: list[Video], split: str, seed: int) -> tuple[list[Video
 
 
 def load_videos(args: argparse.Namespace) -> tuple[list[Video], list[Video], list[str]]:
-    """Find, check and split the videos, and say what was found. Returns (train, test, action names by class)."""
+    """Find, check and split the videos, and say what was found. Returns (train, test, action names by class).
+
+    Raises InputError as load_action_names, list_videos, check_frames and split_videos do.
+    """
     frames = select_frames(args)
     action_names = sorted(load_action_names(args.action_name_path))  # the order of a LabelEncoder's classes
     videos = list_videos(args.data_path, action_names)
@@ -270,7 +279,7 @@ def count_frames(folder: str) -> int:
 
 
 def read_frame_folder(folder: str, frames: list[int], mode: str) -> tuple[list, list[str]]:
-    """Read JPEG frames by number. Returns arrays (H, W[, C]), None where one is unreadable, and what was wrong."""
+    """Read JPEG frames. Returns arrays (H, W[, C]), None where one is unreadable, and what was wrong."""
     images, troubles = [], []
     for number in frames:
         try:
@@ -299,15 +308,16 @@ def read_video_file(path: str, frames: list[int], mode: str) -> tuple[list, list
         troubles.append(f"after {decoded} frames ({type(error).__name__})")
     if not troubles and decoded < frames[-1]:
         if expected < frames[-1]:
-            raise InputError(f"{path} has {decoded} frames, frame {frames[-1]} is asked for: lower --end_frame")
+            raise InputError(f"{path} has {decoded} frames, frame {frames[-1]} is asked for: "
+                             "lower --end_frame or remove it")
         troubles.append(f"after {decoded} of {expected} frames")
     return list(images.values()), troubles
 
 
 def read_clip(path: str, frames: list[int], img_x: int, img_y: int, mode: str = "RGB"):
-    """Read frames of a frame folder or video file, resized as Pillow's antialiased bilinear does (within 1/255).
+    """Read frames of a frame folder or video file, resized as Pillow's bilinear does, within 1/255.
 
-    Where a frame cannot be read, the nearest one of the clip that can stands in. Raises InputError if none can.
+    Where a frame cannot be read, the nearest one of the clip that can stands in; InputError if none can.
 
     Returns:
         clip: uint8, (T, C, img_x, img_y), 0..255, C = 3 for mode "RGB", 1 for "L"
@@ -316,22 +326,25 @@ def read_clip(path: str, frames: list[int], img_x: int, img_y: int, mode: str = 
     images, troubles = (read_frame_folder if os.path.isdir(path) else read_video_file)(path, frames, mode)
     readable = [t for t, image in enumerate(images) if image is not None]
     if not readable:
-        raise InputError(f"{path} has no readable frame: {', '.join(troubles[:3])}; fetch it again or remove it")
+        raise InputError(f"{path} has no readable frame: {', '.join(troubles[:3])}; "
+                         "remove it or fetch it again")
     images = [images[min(readable, key=lambda t: abs(t - missing))] for missing in range(len(images))]
     if len({image.shape for image in images}) == 1:
-        images = [np.stack(images)]  # one call for the clip; frames of different sizes are resized one by one
+        batches = [images]  # resized in one call
     else:
-        images = [np.stack([image]) for image in images]
-    channels = 3 if mode == "RGB" else 1
-    clip = [torch.from_numpy(image.reshape(*image.shape[:3], channels)).permute(0, 3, 1, 2) for image in images]
-    clip = [F.interpolate(x, size=(img_x, img_y), mode="bilinear", antialias=True) for x in clip]
+        batches = [[image] for image in images]
+    clip = []
+    for batch in batches:
+        X = torch.from_numpy(np.stack(batch))
+        X = X.permute(0, 3, 1, 2) if mode == "RGB" else X.unsqueeze(1)  # (T, C, H, W)
+        clip.append(F.interpolate(X, size=(img_x, img_y), mode="bilinear", antialias=True))
     return torch.cat(clip), troubles
 
 
 class Dataset_CRNN(Dataset):
     """Clips as (X, y): X uint8 (T, C, img_x, img_y), y the class index."""
 
-    def __init__(self, videos: list[Video], labels, frames: list[int], img_x: int, img_y: int, channels: int = 3):
+    def __init__(self, videos: list[Video], labels, frames: list[int], img_x: int, img_y: int, channels=3):
         self.videos, self.labels, self.frames = videos, labels, frames
         self.img_x, self.img_y, self.mode = img_x, img_y, "RGB" if channels == 3 else "L"
         self.named = torch.zeros(len(videos), dtype=torch.bool).share_memory_()  # by any worker, in any epoch
@@ -364,7 +377,8 @@ def make_loader(dataset: Dataset, args: argparse.Namespace, shuffle: bool, num_w
     """
     rank, world_size = get_rank(), get_world_size()
     if args.batch_size % world_size:
-        raise InputError(f"--batch_size {args.batch_size} cannot be shared out evenly among {world_size} processes")
+        raise InputError(f"--batch_size {args.batch_size} cannot be shared out evenly among "
+                         f"{world_size} processes")
     if shuffle:
         sampler = DistributedSampler(dataset, world_size, rank, seed=args.seed)
     else:
@@ -400,13 +414,13 @@ class Normalize(nn.Module):
 
 
 def autocast(X: torch.Tensor) -> torch.autocast:
-    """bfloat16 on GPUs that have it. Entered in forward, because DataParallel's threads would not inherit it."""
+    """bfloat16 on GPUs that have it. Entered in forward: DataParallel's threads would not inherit it."""
     enabled = X.is_cuda and torch.cuda.is_bf16_supported(including_emulation=False)
     return torch.autocast(X.device.type, dtype=torch.bfloat16, enabled=enabled)
 
 
 def conv_output_size(size: tuple, layers: list[tuple[int, int]]) -> list[int]:
-    """Size after unpadded convolutions, each a (kernel, stride). Raises InputError if nothing would be left."""
+    """Size after unpadded convolutions, each a (kernel, stride). InputError if nothing would be left."""
     smallest = 1
     for kernel, stride in reversed(layers):
         smallest = (smallest - 1) * stride + kernel
@@ -446,8 +460,8 @@ class CNN3D(nn.Module):
             return self.fc3(X).float()
 
 
-# The original calls the 2D CNN once a frame, each call moving BatchNorm's running statistics by 0.01. Folded into
-# the batch, 28 frames make one call: to move them as fast it takes 1 - 0.99^28.
+# The original calls the 2D CNN once a frame, and each call moves BatchNorm's running statistics by 0.01.
+# Folded into the batch, 28 frames make one call: to move the statistics as fast it takes 1 - 0.99^28.
 BN_MOMENTUM = 1 - 0.99**28
 
 
@@ -482,8 +496,11 @@ class EncoderCNN(nn.Module):
 
 
 def load_resnet152(weights: str) -> nn.Module:
-    """torchvision's ResNet-152 (https://arxiv.org/abs/1512.03385) with the named weights, those of a file, or "none"."""
-    # untrained, the 50 blocks would add up to features of 1e8, too large for float16, unless each begins as identity
+    """ResNet-152 (https://arxiv.org/abs/1512.03385) with weights of torchvision's, of a file, or "none".
+
+    Raises InputError where the weights cannot be had, saying where to put the file.
+    """
+    # untrained, 50 blocks add up to features of 1e8, too large for float16, unless each begins as identity
     resnet = get_model("resnet152", weights=None, zero_init_residual=weights == "none")
     if weights == "none":
         return resnet
@@ -498,8 +515,9 @@ def load_resnet152(weights: str) -> nn.Module:
         raise InputError(f"--resnet_weights {weights} is no file and none of {names}, none")
     except OSError as error:
         url = get_model_weights("resnet152")[weights].url
-        raise InputError(f"no download of the ResNet-152 weights ({error}): fetch {url} elsewhere and put it into "
-                         f"{os.path.join(torch.hub.get_dir(), 'checkpoints')}, or name it by --resnet_weights FILE")
+        folder = os.path.join(torch.hub.get_dir(), "checkpoints")
+        raise InputError(f"no download of the ResNet-152 weights ({error}): fetch {url} elsewhere and put it "
+                         f"into {folder}, or name it by --resnet_weights FILE")
     except Exception as error:
         raise InputError(f"--resnet_weights {weights} holds no ResNet-152 weights ({first_line(error)})")
     return resnet
@@ -511,7 +529,8 @@ class ResCNNEncoder(nn.Module):
     Also takes the ResNet's features of the frames, (N, T, 2048): frozen, they need computing only once.
     """
 
-    def __init__(self, fc_hidden1=1024, fc_hidden2=768, drop_p=0.3, CNN_embed_dim=512, weights="IMAGENET1K_V1"):
+    def __init__(self, fc_hidden1=1024, fc_hidden2=768, drop_p=0.3, CNN_embed_dim=512,
+                 weights="IMAGENET1K_V1"):
         super().__init__()
         self.normalize = Normalize(IMAGENET_MEAN, IMAGENET_STD)
         resnet = load_resnet152(weights)
@@ -550,7 +569,8 @@ class ResCNNEncoder(nn.Module):
 class DecoderRNN(nn.Module):
     """LSTM over the frames' embeddings, its last step classified: (N, T, E) -> logits (N, K)."""
 
-    def __init__(self, CNN_embed_dim=512, h_RNN_layers=3, h_RNN=512, h_FC_dim=256, drop_p=0.3, num_classes=101):
+    def __init__(self, CNN_embed_dim=512, h_RNN_layers=3, h_RNN=512, h_FC_dim=256, drop_p=0.3,
+                 num_classes=101):
         super().__init__()
         self.LSTM = nn.LSTM(CNN_embed_dim, h_RNN, num_layers=h_RNN_layers, batch_first=True)
         self.fc1 = nn.Linear(h_RNN, h_FC_dim)
@@ -582,8 +602,10 @@ class CRNN(nn.Module):
 
 
 def get_device() -> torch.device:
-    """Choose the accelerator or the CPU. Under torchrun: join its processes, one on each GPU; rank 0 alone prints."""
-    device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")
+    """Choose the accelerator or the CPU. Under torchrun: join its processes, of which rank 0 alone prints."""
+    device = torch.device("cpu")
+    if torch.accelerator.is_available():
+        device = torch.accelerator.current_accelerator()
     if "WORLD_SIZE" in os.environ:
         if device.type == "cuda":
             torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
@@ -609,7 +631,10 @@ def get_world_size() -> int:
 
 
 def parallelize(model: nn.Module, device: torch.device) -> nn.Module:
-    """Put the model on the device, in DataParallel (passes through without GPUs) or torchrun's DistributedDataParallel."""
+    """Put the model on the device and in DataParallel, or under torchrun in DistributedDataParallel.
+
+    DataParallel splits each batch among all visible GPUs; with one or none it passes it through.
+    """
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     total = sum(p.numel() for p in model.parameters())
     print(f"Model   {total:,} parameters, {trained:,} of them train")
@@ -623,16 +648,17 @@ def parallelize(model: nn.Module, device: torch.device) -> nn.Module:
 
 
 def progress_bar(loader, text: str) -> tqdm:
-    """A bar that goes when it is full; none where the output is no terminal, and only one for all processes."""
+    """A bar that goes when it is full; none where the output is no terminal, one for all processes."""
     return tqdm(loader, desc=text, leave=False, disable=None if get_rank() == 0 else True)
 
 
 def train_one_epoch(model, device, train_loader, optimizer, epoch: int, args: argparse.Namespace):
     """Train on every clip once. Returns (mean loss, accuracy in 0..1) over the epoch, dropout on."""
-    torch.manual_seed(args.seed + epoch + 1_000_000 * get_rank())  # a resumed run draws what the unbroken one would
+    # every epoch from its own seed: a resumed run draws the dropout that the unbroken one would have
+    torch.manual_seed(args.seed + epoch + 1_000_000 * get_rank())
     train_loader.sampler.set_epoch(epoch)
     model.train()
-    clips, sums = 0, torch.zeros(2, device=device)  # of loss and correct: on the device, so that no step waits for it
+    clips, sums = 0, torch.zeros(2, device=device)  # of loss and correct, on the device: no step waits for it
     bar = progress_bar(train_loader, f"Epoch {epoch + 1}/{args.epochs} train")
     for step, (X, y) in enumerate(bar, start=1):
         X, y = X.to(device, non_blocking=True), y.to(device, non_blocking=True)
@@ -656,11 +682,11 @@ def train_one_epoch(model, device, train_loader, optimizer, epoch: int, args: ar
 
 @torch.no_grad()
 def predict(model, device, loader, text: str = "Predict") -> tuple[torch.Tensor, torch.Tensor]:
-    """Run the model in eval mode over this process's clips. Returns logits (V, K) float32 and labels (V,) on the CPU."""
+    """Run the model in eval mode. Returns logits (V, K) float32, labels (V,): this process's, on the CPU."""
     model.eval()
     if dist.is_initialized():
         model = model.module  # the processes may have unequal numbers of batches
-        for buffer in model.buffers():  # BatchNorm's running statistics: each process has its own since the last step
+        for buffer in model.buffers():  # BatchNorm's running statistics differ since the last step
             dist.broadcast(buffer, 0)
     logits, labels = [], []
     for X, y in progress_bar(loader, text):
@@ -674,8 +700,8 @@ def predict(model, device, loader, text: str = "Predict") -> tuple[torch.Tensor,
 def evaluate(model, device, test_loader) -> tuple[float, float]:
     """Test on every clip once, whatever the number of processes. Returns (mean loss, accuracy in 0..1)."""
     logits, y = predict(model, device, test_loader, "Test")
-    sums = torch.tensor([F.cross_entropy(logits.double(), y, reduction="sum"), (logits.argmax(1) == y).sum(), len(y)],
-                        dtype=torch.double)
+    loss = F.cross_entropy(logits.double(), y, reduction="sum")
+    sums = torch.stack([loss, (logits.argmax(1) == y).sum(), torch.tensor(len(y))])
     if dist.is_initialized():
         everyone = [None] * get_world_size()
         dist.all_gather_object(everyone, sums)
@@ -692,23 +718,26 @@ VIDEOS_PER_FILE = 16
 def cached_features(args: argparse.Namespace, model: nn.Module, videos: list[Video], device) -> dict:
     """Compute the frozen ResNet's features of every clip once, and keep them on disk in half precision.
 
-    They lie in save_model_path, in a folder named by a hash of all they depend on, so other videos, frames, sizes
-    or weights never meet old features. Each file holds 16 videos and is written whole, so an interrupted run goes
-    on where it was; the processes of torchrun share the files out.
+    They lie in save_model_path, in a folder named by a hash of all they depend on, so other videos, frames,
+    sizes or weights never meet old features. Each file holds 16 videos and is written whole, so that an
+    interrupted run goes on where it was; the processes of torchrun share the files out.
 
     Returns: {video name: float16 array (T, 2048)}, mapped from disk, not read into memory.
     """
     videos, frames = sorted(videos), select_frames(args)
-    digest = hashlib.sha256(repr(("v1", args.res_size, frames, [file_state(v, frames) for v in videos])).encode())
+    states = [file_state(video, frames) for video in videos]
+    digest = hashlib.sha256(repr(("v1", args.res_size, frames, states)).encode())
     for tensor in model.module.encoder.resnet.state_dict().values():
         digest.update(tensor.cpu().contiguous().numpy().tobytes())
     folder = Path(args.save_model_path) / f"features_{digest.hexdigest()[:16]}"
-    parts = [range(start, min(start + VIDEOS_PER_FILE, len(videos))) for start in range(0, len(videos), VIDEOS_PER_FILE)]
+    size = VIDEOS_PER_FILE
+    parts = [range(len(videos))[start:start + size] for start in range(0, len(videos), size)]
     paths = [folder / f"{number:05d}.npy" for number in range(len(parts))]
     absent = [n for n in range(len(parts)) if not paths[n].exists()]
-    missing = [n for n in absent if n % get_world_size() == get_rank()]  # by number: the list may differ by process
+    missing = [n for n in absent if n % get_world_size() == get_rank()]  # this process's share
     if absent:
-        print(f"Caching the ResNet-152 features of {sum(len(parts[n]) for n in absent):,} videos in\n        {folder}")
+        count = sum(len(parts[n]) for n in absent)
+        print(f"Cache   the ResNet-152 features of {count:,} videos, in\n        {folder}")
         make_folder(folder)
         dataset = Dataset_CRNN(videos, [0] * len(videos), frames, args.res_size, args.res_size)
         loader = DataLoader(dataset, batch_sampler=[parts[n] for n in missing], num_workers=args.num_workers,
@@ -720,17 +749,19 @@ def cached_features(args: argparse.Namespace, model: nn.Module, videos: list[Vid
     if dist.is_initialized():
         dist.barrier()
     mapped = [np.load(path, mmap_mode="r") for path in paths]
-    return {video.name: mapped[i // VIDEOS_PER_FILE][i % VIDEOS_PER_FILE] for i, video in enumerate(videos)}
+    return {video.name: mapped[i // size][i % size] for i, video in enumerate(videos)}
 
 
 def file_state(video: Video, frames: list[int]) -> tuple:
     """What tells that a video has changed: sizes and times of its file, or of its first and last frame."""
-    paths = [frame_path(video.path, n) for n in (frames[0], frames[-1])] if os.path.isdir(video.path) else [video.path]
+    paths = [video.path]
+    if os.path.isdir(video.path):
+        paths = [frame_path(video.path, number) for number in (frames[0], frames[-1])]
     return video.name, [(s.st_size, s.st_mtime_ns) for s in map(os.stat, filter(os.path.exists, paths))]
 
 
 class FeatureDataset(Dataset):
-    """Cached features as (X, y): X float16 (T, 2048), y the class index. Needs no workers: it only copies memory."""
+    """Cached features as (X, y): X float16 (T, 2048), y the class index. Fast enough without workers."""
 
     def __init__(self, features: dict, videos: list[Video], labels):
         self.features, self.labels = [features[video.name] for video in videos], labels
@@ -746,8 +777,8 @@ class FeatureDataset(Dataset):
 
 HISTORIES = ("train_loss", "train_score", "test_loss", "test_score")
 # parameters that a resumed run may change: the rest decide what is learnt
-MAY_CHANGE = {"data_path", "action_name_path", "save_model_path", "epochs", "num_workers", "log_interval", "resume",
-              "demo", "keep_all_epochs", "cache_features"}
+MAY_CHANGE = {"data_path", "action_name_path", "save_model_path", "epochs", "num_workers", "log_interval",
+              "resume", "demo", "keep_all_epochs", "cache_features"}
 
 
 def make_folder(path: str | Path) -> None:
@@ -768,8 +799,8 @@ def write_atomically(path: str | Path, write: Callable) -> None:
         os.replace(temporary, path)
     except (OSError, RuntimeError) as error:  # torch.save raises RuntimeError on a full disk
         Path(temporary).unlink(missing_ok=True)
-        raise InputError(f"{path} could not be written ({first_line(error)}). What was saved before is as it was; "
-                         "make room and go on with --resume")
+        raise InputError(f"{path} could not be written ({first_line(error)}). What was saved before is as it "
+                         "was; make room and go on with --resume")
 
 
 def first_line(error: Exception) -> str:
@@ -811,8 +842,8 @@ def best_epoch(history: dict) -> int:
     return ranks.index(max(ranks)) + 1
 
 
-def save_epoch(args, name: str, model, optimizer, history: dict, action_names: list[str], test: list[Video]) -> None:
-    """Write the newest epoch of `history` into save_model_path and drop the epochs that are neither best nor last.
+def save_epoch(args, name: str, model, optimizer, history: dict, action_names: list, test: list) -> None:
+    """Write the newest epoch of `history` into save_model_path; drop the epochs neither best nor last.
 
     The optimizer goes first, so a model file stands for a complete epoch, whenever the run is killed.
     """
@@ -841,7 +872,7 @@ def save_histories(folder: Path, name: str, history: dict) -> None:
 
 
 def resume_training(args, name: str, model, optimizer, action_names: list[str], test: list[Video]) -> dict:
-    """Load the last undamaged epoch under --resume. Returns the history so far, whose length is the epochs done.
+    """Load the last undamaged epoch under --resume. Returns the history so far, a number for each epoch.
 
     Raises InputError rather than overwrite a run without --resume, or go on with a run of other parameters.
     """
@@ -850,8 +881,9 @@ def resume_training(args, name: str, model, optimizer, action_names: list[str], 
     epochs = saved_epochs(folder, name)
     others = sorted(path.name for path in folder.glob("*_epoch*.pth") if not path.name.startswith(f"{name}_"))
     if others or epochs and not args.resume:
-        raise InputError(f"{folder} holds {others[0] if others else f'{name}_epoch{epochs[-1]}.pth'}: "
-                         + ("" if others else "go on with --resume, or ") + "choose another --save_model_path")
+        found = others[0] if others else f"{name}_epoch{epochs[-1]}.pth"
+        raise InputError(f"{folder} holds {found}: " + "go on with --resume, or " * (not others)
+                         + "choose another --save_model_path")
     for epoch in reversed(epochs):
         path = folder / f"{name}_epoch{epoch}.pth"
         try:
@@ -889,7 +921,8 @@ def refuse_changes(args, checkpoint: dict, action_names: list[str], test: list[V
 def print_epoch(args, history: dict, started: float) -> None:
     """One line on the newest epoch."""
     train_loss, train_score, test_loss, test_score = (history[key][-1] for key in HISTORIES)
-    print(f"Epoch {len(history['test_loss']):>3}/{args.epochs}  train loss {train_loss:.4f}  acc {train_score:6.1%}"
+    print(f"Epoch {len(history['test_loss']):>3}/{args.epochs}"
+          f"  train loss {train_loss:.4f}  acc {train_score:6.1%}"
           f"  test loss {test_loss:.4f}  acc {test_score:6.1%}  {time.time() - started:.0f} s", flush=True)
 
 
@@ -907,13 +940,13 @@ def plot_curves(path: Path, name: str, history: dict) -> None:
     """Draw loss and accuracy by epoch, the best epoch marked, as a PNG."""
     best, epochs = best_epoch(history), range(1, len(history["test_score"]) + 1)
     figure = Figure(figsize=(10, 4), layout="constrained")
-    for axes, key, title in zip(figure.subplots(1, 2), ("loss", "score"), ("Loss", "Accuracy")):
+    for axes, key, title in zip(figure.subplots(1, 2), ("loss", "score"), ("loss", "accuracy")):
         scale = 100 if key == "score" else 1
-        for side, colour, line in (("train", "#0072B2", "--"), ("test", "#D55E00", "-")):  # colour-blind safe
-            axes.plot(epochs, scale * np.array(history[f"{side}_{key}"]), line, color=colour, label=side, marker=".")
+        for side, style in (("train", dict(color="#0072B2", ls="--")), ("test", dict(color="#D55E00"))):
+            axes.plot(epochs, scale * np.array(history[f"{side}_{key}"]), marker=".", label=side, **style)
         value = scale * history[f"test_{key}"][best - 1]
         axes.plot(best, value, "o", ms=10, mfc="none", color="black", label=f"best epoch {best}: {value:.4g}")
-        axes.set(title=f"{name}: {title.lower()}", xlabel="epoch", ylabel="accuracy (%)" if scale > 1 else "loss")
+        axes.set(title=f"{name}: {title}", xlabel="epoch", ylabel="accuracy (%)" if scale > 1 else "loss")
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.3)
         axes.legend()
@@ -924,15 +957,17 @@ def plot_curves(path: Path, name: str, history: dict) -> None:
 
 
 DEMO_ACTIONS = ["MoveLeft", "MoveRight", "Stay", "Sway"]
-DEMO_GROUPS, DEMO_CLIPS, DEMO_FRAMES, DEMO_SIZE = 10, 24, 10, 40  # clips of an action in a group; size in pixels
+DEMO_GROUPS, DEMO_CLIPS = 10, 24  # clips of each action in each group
+DEMO_FRAMES, DEMO_SIZE = 10, 40  # frames in a clip, and their height and width in pixels
 
 
 def make_demo_data(data_path: str, action_name_path: str) -> None:
     """Make a small data set in the form of UCF101's frame folders, unless it is there; nothing is downloaded.
 
-    A disc cut from one of scikit-learn's two photographs moves over the other. It may be anywhere along its line at
-    any moment, whatever the action (it leaves on one side and comes in on the other), so that no single frame gives
-    the action away. A group takes its pictures from one place: 10 groups of 4 actions x 24 clips.
+    A disc cut from one of scikit-learn's two photographs moves over the other. It may be anywhere along its
+    line at any moment, whatever the action (it leaves on one side and comes in on the other), so that no
+    single frame gives the action away. A group takes its pictures from one place: 10 groups of 4 actions x 24
+    clips.
     """
     if get_rank() == 0 and not os.path.exists(data_path):
         print(f"Demo    making its videos in\n        {data_path}")
@@ -968,7 +1003,8 @@ def cut_out(photo: np.ndarray, shrink: int, place: np.ndarray, rng: np.random.Ge
 def demo_clip(action: str, background: np.ndarray, disc: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Frames uint8 (T, H, W, 3) of a disc over a background, both (H, W, 3)."""
     t, half = np.arange(DEMO_FRAMES), DEMO_SIZE / 2
-    start, radius, speed = rng.uniform(0, DEMO_SIZE), rng.uniform(7, 11), rng.uniform(2, 3.2)  # pixels (a frame)
+    start, radius = rng.uniform(0, DEMO_SIZE), rng.uniform(7, 11)  # pixels
+    speed = rng.uniform(2, 3.2)  # pixels a frame
     sway = 8 * np.sin(rng.uniform(0, 2 * np.pi) + 2 * np.pi * t / rng.uniform(4, 6))
     x = start + {"MoveLeft": -speed * t, "MoveRight": speed * t, "Stay": 0 * t, "Sway": sway}[action]
     grid_y, grid_x = np.mgrid[:DEMO_SIZE, :DEMO_SIZE]

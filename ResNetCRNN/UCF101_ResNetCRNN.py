@@ -5,7 +5,8 @@
     python ResNetCRNN/UCF101_ResNetCRNN.py --resume              go on where it was stopped
     torchrun --nproc_per_node 2 ResNetCRNN/UCF101_ResNetCRNN.py  a process for each GPU
 
-The ResNet is frozen, so its features of a clip never change: they are computed once and kept in save_model_path.
+The ResNet is frozen, so its features of a clip never change: they are
+computed once and kept in save_model_path.
 """
 import os
 import time
@@ -15,9 +16,9 @@ import torch
 from sklearn.preprocessing import LabelEncoder
 
 from functions import (CRNN, SPLITS, Dataset_CRNN, DecoderRNN, FeatureDataset, ResCNNEncoder, cached_features,
-                       evaluate, get_device, labels2cat, load_videos, make_demo_data, make_loader, parallelize,
-                       parse_args, print_epoch, print_outcome, resume_training, run, save_epoch, select_frames,
-                       train_one_epoch)
+                       evaluate, get_device, labels2cat, load_videos, make_demo_data, make_loader,
+                       parallelize, parse_args, print_epoch, print_outcome, resume_training, run, save_epoch,
+                       select_frames, train_one_epoch)
 
 NAME = "ResNetCRNN"  # of the output files
 HERE = Path(__file__).resolve().parent
@@ -58,16 +59,20 @@ PARAMETERS = dict(
     demo=(False, "train a small model on small videos made on the spot"),
 )
 DEMO = dict(
-    data_path=str(REPO / "UCF101" / "demo" / "jpegs"), action_name_path=str(REPO / "UCF101" / "demo" / "actions.pkl"),
-    save_model_path=str(HERE / "model_ckpt_demo"), split="group", end_frame=11, res_size=40, epochs=40, batch_size=8,
-    learning_rate=5e-4, CNN_fc_hidden1=256, CNN_fc_hidden2=256, CNN_embed_dim=128, RNN_hidden_layers=1, RNN_hidden_nodes=128,
-    dropout=0.0, resnet_weights="none",
+    data_path=str(REPO / "UCF101" / "demo" / "jpegs"),
+    action_name_path=str(REPO / "UCF101" / "demo" / "actions.pkl"),
+    save_model_path=str(HERE / "model_ckpt_demo"),
+    split="group", end_frame=11, res_size=40, CNN_fc_hidden1=256, CNN_fc_hidden2=256,
+    CNN_embed_dim=128, RNN_hidden_layers=1, RNN_hidden_nodes=128, dropout=0.0,
+    epochs=40, batch_size=8, learning_rate=5e-4,
+    resnet_weights="none",  # nothing is downloaded, so this shows how it runs, not how well it learns
 )
 
 
 def build_model(args, num_classes: int) -> CRNN:
-    encoder = ResCNNEncoder(fc_hidden1=args.CNN_fc_hidden1, fc_hidden2=args.CNN_fc_hidden2, drop_p=args.dropout,
-                            CNN_embed_dim=args.CNN_embed_dim, weights=args.resnet_weights)
+    encoder = ResCNNEncoder(weights=args.resnet_weights,
+                            fc_hidden1=args.CNN_fc_hidden1, fc_hidden2=args.CNN_fc_hidden2,
+                            drop_p=args.dropout, CNN_embed_dim=args.CNN_embed_dim)
     decoder = DecoderRNN(CNN_embed_dim=args.CNN_embed_dim, h_RNN_layers=args.RNN_hidden_layers,
                          h_RNN=args.RNN_hidden_nodes, h_FC_dim=args.RNN_FC_dim, drop_p=args.dropout,
                          num_classes=num_classes)

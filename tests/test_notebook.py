@@ -1,0 +1,165 @@
+"""check_video_predictions.ipynb: as it is saved in the repository, and run on other lists than its own."""
+import base64
+import re
+import shutil
+
+import nbformat
+import pandas as pd
+import pytest
+from conftest import REPO, make_images, write_frames, write_video
+from nbclient import NotebookClient
+
+PATH = REPO / "check_video_predictions.ipynb"
+LIST = pd.DataFrame([  # filename, y, y_pred, confidence, split
+    ("v_Biking_g01_c01", "Biking", "Biking", 0.90, "test"),
+    ("v_Biking_g01_c02", "Biking", "Punch", 0.70, "test"),
+    ("v_Biking_g01_c03", "Biking", "Punch", 0.97, "test"),
+    ("v_Punch_g01_c01", "Punch", "Biking", 0.80, "test"),
+    ("v_Punch_g01_c02", "Punch", "Punch", 0.60, "test"),
+    ("v_Punch_g02_c01", "Punch", "Punch", 0.99, "train"),
+    ("v_YoYo_g02_c01", "YoYo", "Biking", 0.95, "train"),
+    ("v_YoYo_g02_c02", "YoYo", "Punch", 0.99, "train"),
+], columns=["filename", "y", "y_pred", "confidence", "split"])
+RUNS = {  # what is run: the list, the folder of its videos, the split asked for
+    "usual": (LIST, "jpegs", "test"),
+    "tutorial": (LIST[["filename", "y", "y_pred"]], "nowhere", "test"),  # as the original tutorial wrote it
+    "perfect": (LIST[LIST["y"] == LIST["y_pred"]], "jpegs", "test"),
+    "untested": (LIST[LIST["split"] == "train"], "jpegs", "test"),
+}
+
+
+def code_cells(notebook) -> list:
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def outputs_of(cells) -> list:
+    return [output for cell in cells for output in cell.outputs]
+
+
+def text_of(outputs) -> str:
+    """All that the outputs say in words, pictures left out."""
+    texts = [output.get("text", "") + output.get("data", {}).get("text/plain", "") for output in outputs]
+    return "\n".join(texts) + "\n"
+
+
+def pictures_of(outputs) -> list[bytes]:
+    data = [output.get("data", {}) for output in outputs]
+    return [base64.b64decode(entry["image/png"]) for entry in data if "image/png" in entry]
+
+
+@pytest.fixture(scope="module")
+def saved():
+    return nbformat.read(PATH, as_version=4)
+
+
+@pytest.fixture(scope="module")
+def results(saved, tmp_path_factory) -> dict[str, list]:
+    """The outputs of each of RUNS. One kernel runs the notebook for all, its memory emptied in between."""
+    folder = tmp_path_factory.mktemp("notebook")
+    (folder / "Conv3D").mkdir()
+    shutil.copy(REPO / "Conv3D" / "functions.py", folder / "Conv3D")
+    write_frames(folder / "jpegs" / "v_Biking_g01_c02", make_images(0, count=30))
+    write_frames(folder / "jpegs" / "v_Biking_g01_c03", make_images(1, count=3))  # fewer than a strip has
+    write_video(folder / "jpegs" / "Punch" / "v_Punch_g01_c01.avi", make_images(2, count=9))  # a short file
+    notebook = nbformat.v4.new_notebook()
+    for name, (table, data_path, split) in RUNS.items():
+        table.to_pickle(folder / f"{name}.pkl")
+        parameters = f'prediction_path = "{name}.pkl"\ndata_path = "{data_path}"\nsplit = "{split}"'
+        sources = ["%reset -f", parameters] + [cell.source for cell in code_cells(saved)[1:]]
+        notebook.cells += [nbformat.v4.new_code_cell(source, metadata={"run": name}) for source in sources]
+    NotebookClient(notebook, timeout=120, kernel_name="python3", allow_errors=True,
+                   resources={"metadata": {"path": str(folder)}}).execute()
+    results = {}
+    for name in RUNS:
+        results[name] = outputs_of(cell for cell in notebook.cells if cell.metadata["run"] == name)
+        errors = [re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(output.traceback)) for output in results[name]
+                  if output.output_type == "error"]
+        assert not errors, f"the {name} list: {errors[0]}"
+    return results
+
+
+# ------------------------------------------------------------------------------ as it is saved
+
+
+def test_its_parameters_stand_in_the_first_code_cell_and_nothing_else_does(saved):
+    lines = code_cells(saved)[0].source.splitlines()
+    assert [line.split(" = ")[0] for line in lines] == ["prediction_path", "data_path", "split"]
+
+
+def test_it_warns_of_foreign_pickles_before_the_first_code(saved):
+    assert saved.cells[0].cell_type == "markdown"
+    assert "pickle can run code" in " ".join(saved.cells[0].source.split())
+
+
+def test_it_is_saved_with_the_outputs_of_one_run_from_top_to_bottom(saved):
+    cells = code_cells(saved)
+    assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
+    outputs = outputs_of(cells)
+    assert len(pictures_of(outputs)) == 4  # bars, strips of pairs, confusion matrix, strips of mistakes
+    assert "From here on: test videos" in text_of(outputs)
+
+
+def test_its_saved_outputs_hold_no_errors_and_no_warnings(saved):
+    for output in outputs_of(code_cells(saved)):
+        assert output.output_type != "error"
+        assert output.get("name") != "stderr"
+        assert "Warning" not in text_of([output])
+
+
+def test_it_is_small_and_tells_nothing_of_the_machine_it_ran_on(saved):
+    assert PATH.stat().st_size < 500_000
+    assert set(saved.metadata) == {"kernelspec", "language_info"}
+    assert saved.metadata.kernelspec.name == "python3"
+    words = "".join(cell.source for cell in saved.cells) + text_of(outputs_of(code_cells(saved)))
+    assert not re.findall(r"(?<![\w.])/(?:work|tmp|home|root|Users|usr|var|opt|mnt)/|\b[A-Z]:\\", words)
+
+
+def test_its_lines_of_code_fit_the_page(saved):
+    for cell in code_cells(saved):
+        assert max(map(len, cell.source.splitlines())) <= 110
+
+
+# ------------------------------------------------------------------------------ run on other lists
+
+
+def test_a_list_is_shown_by_split_action_pair_and_mistake(results):
+    text = text_of(results["usual"])
+    assert re.search(r"test +5 +2 +40\.0 %", text) and re.search(r"train +3 +1 +33\.3 %", text)
+    assert "From here on: test videos (videos: 5, mistakes: 3)" in text
+    assert re.search(r"Biking +Punch +2\n", text) and re.search(r"Punch +Biking +1\n", text)
+    assert "YoYo" not in text  # a mistake on a training video
+    assert len(pictures_of(results["usual"])) == 4
+    assert "no picture" not in text  # frame folders and files, short ones, too
+
+
+def test_the_original_tutorials_list_opens_without_confidence_split_and_frames(results):
+    text = text_of(results["tutorial"])
+    assert "training videos may be among them" in text
+    assert "From here on: all videos (videos: 8, mistakes: 5)" in text
+    assert "The list has no confidence" in text
+    assert "Biking -> Punch  v_Biking_g01_c02: no picture" in text
+    assert "Pictures need data_path, the folder the list was made from; it is 'nowhere' now" in text
+    assert len(pictures_of(results["tutorial"])) == 2  # the bars and the confusion matrix need no frames
+
+
+def test_a_list_without_mistakes_is_said_to_have_none(results):
+    text = text_of(results["perfect"])
+    assert "There is no mistake among the test videos" in text
+    assert len(pictures_of(results["perfect"])) == 2
+
+
+def test_a_list_without_the_split_asked_for_is_shown_whole(results):
+    text = text_of(results["untested"])
+    assert "The list has no 'test' videos, so all of its videos are shown." in text
+    assert "From here on: all videos (videos: 3, mistakes: 2)" in text
+    assert len(pictures_of(results["untested"])) == 2  # data_path has none of its videos: it names them
+
+
+def test_mistakes_are_ordered_by_confidence(results):
+    mistakes = re.findall(r"(.*): no picture", text_of(results["untested"]))[-2:]
+    assert mistakes == ["YoYo -> Punch (99 %)  v_YoYo_g02_c02", "YoYo -> Biking (95 %)  v_YoYo_g02_c01"]
+
+
+def test_no_run_warns(results):
+    for name, outputs in results.items():
+        assert [output.text for output in outputs if output.get("name") == "stderr"] == [], name
