@@ -1,12 +1,18 @@
 """Small videos, and a way to run the scripts as a user does."""
+import contextlib
+import importlib
+import io
+import os
 import pickle
 import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
-import pytest
-from PIL import Image
+os.environ["OMP_NUM_THREADS"] = "1"  # the tests' models are too small for more
+
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+from PIL import Image  # noqa: E402
 
 REPO = Path(__file__).resolve().parent.parent
 SCRIPTS = {
@@ -14,7 +20,9 @@ SCRIPTS = {
     "CRNN": REPO / "CRNN" / "UCF101_CRNN.py",
     "ResNetCRNN": REPO / "ResNetCRNN" / "UCF101_ResNetCRNN.py",
 }
-sys.path[:0] = [str(REPO), str(REPO / "Conv3D")]
+sys.path[:0] = [str(REPO), *(str(script.parent) for script in SCRIPTS.values())]
+
+import functions  # noqa: E402
 
 ACTIONS = ["Biking", "HandstandPushups", "Punch"]
 SMALL = {  # the smallest sizes at which each model runs in seconds
@@ -86,8 +94,31 @@ def run(*command, check: bool = True, **options) -> subprocess.CompletedProcess:
     return done
 
 
-def train(model: str, data: Path, save_model_path: Path, *more, **options) -> subprocess.CompletedProcess:
-    return run(*arguments(model, data, save_model_path, *more), **options)
+def run_here(script: Path, *words, check: bool = True) -> subprocess.CompletedProcess:
+    """Run a script's main() in this process, which spares it the seconds of importing torch."""
+    module = importlib.import_module(script.stem)
+    out, err, argv = io.StringIO(), io.StringIO(), sys.argv
+    sys.argv, code = [str(script), *map(str, words)], 0
+    try:
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            functions.run(module.main, resumes=hasattr(module, "DEMO"))
+    except SystemExit as exit:
+        code = exit.code or 0
+        if isinstance(code, str):  # as the interpreter does it
+            err.write(code + "\n")
+            code = 1
+    finally:
+        sys.argv = argv
+    done = subprocess.CompletedProcess(words, code, out.getvalue(), err.getvalue())
+    if check:
+        assert code == 0, done.stdout + done.stderr
+    return done
+
+
+def train(model: str, data: Path, save_model_path: Path, *more, check: bool = True) -> subprocess.CompletedProcess:
+    """A short run of a training script in this process."""
+    _, script, *words = arguments(model, data, save_model_path, *more)
+    return run_here(Path(script), *words, check=check)
 
 
 @pytest.fixture(scope="session")
@@ -98,7 +129,8 @@ def trained(small_data, tmp_path_factory):
     def get(model: str) -> Path:
         if model not in folders:
             folders[model] = tmp_path_factory.mktemp(model)
-            (folders[model] / "output.txt").write_text(train(model, small_data, folders[model]).stdout)
+            done = run(*arguments(model, small_data, folders[model]))  # as a user does, in a process of its own
+            (folders[model] / "output.txt").write_text(done.stdout)
         return folders[model]
 
     return get

@@ -6,15 +6,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import ACTIONS, REPO, SCRIPTS, SMALL, make_images, run, write_frames, write_video
+from conftest import ACTIONS, REPO, SCRIPTS, make_images, run, run_here, write_frames, write_video
 from test_robustness import damage
 
 import functions
 
 
 def predict(model, *more, check=True):
-    return run(sys.executable, REPO / "check_model_prediction.py", "--model", model, "--num_workers", "0", *more,
-               check=check)
+    return run_here(REPO / "check_model_prediction.py", "--model", model, "--num_workers", "0", *more, check=check)
 
 
 @pytest.mark.parametrize("model", list(SCRIPTS))
@@ -40,8 +39,9 @@ def test_the_best_epoch_predicts_every_video(model, trained, small_data, tmp_pat
 def test_top_five_of_video_files_and_frame_folders(trained, tmp_path):
     write_frames(tmp_path / "my walk", make_images(1, height=50, width=90))
     write_video(tmp_path / "clip.mp4", make_images(2, count=30, height=64, width=48))
-    out = predict("CRNN", "--save_model_path", trained("CRNN"), "--csv", tmp_path / "top5.csv", "--video",
-                  tmp_path / "my walk", tmp_path / "clip.mp4").stdout
+    out = run(sys.executable, REPO / "check_model_prediction.py", "--model", "CRNN", "--save_model_path",
+              trained("CRNN"), "--csv", tmp_path / "top5.csv", "--video", tmp_path / "my walk",
+              tmp_path / "clip.mp4").stdout
     assert "my walk" in out and "clip.mp4" in out and "#" in out
     for action in ACTIONS:
         assert len(re.findall(rf"^  {action} +[0-9.]+%", out, re.M)) == 2

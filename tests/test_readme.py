@@ -1,9 +1,8 @@
 """The README promises only what exists."""
 import re
 import shlex
-import sys
 
-from conftest import REPO, SCRIPTS, run
+from conftest import REPO, SCRIPTS, run, run_here
 
 README = (REPO / "README.md").read_text(encoding="utf-8")
 COMMANDS = [*SCRIPTS.values(), REPO / "check_model_prediction.py"]
@@ -18,7 +17,7 @@ def readme_commands():
 
 
 def test_every_command_names_a_script_and_flags_that_exist():
-    helps = {path.name: run(sys.executable, path, "--help").stdout for path in COMMANDS}
+    helps = {path.name: run_here(path, "--help").stdout for path in COMMANDS}
     commands = readme_commands()
     assert len(commands) > 15
     for command in commands:
@@ -30,7 +29,7 @@ def test_every_command_names_a_script_and_flags_that_exist():
 
 
 def test_every_flag_and_file_it_mentions_exists():
-    helps = "".join(run(sys.executable, path, "--help").stdout for path in COMMANDS)
+    helps = "".join(run_here(path, "--help").stdout for path in COMMANDS)
     others = {"--nproc_per_node", "--max_restarts", "--nnodes", "--rdzv_backend", "--rdzv_endpoint", "--shm-size"}
     for flag in set(re.findall(r"--[a-z][a-z_-]+\w", README)) - others:
         assert flag in helps, flag

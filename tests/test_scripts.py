@@ -2,15 +2,12 @@
 import filecmp
 import pickle
 import re
-import signal
-import subprocess
-import sys
-import time
 
 import numpy as np
 import pytest
 import torch
-from conftest import ACTIONS, REPO, SCRIPTS, SMALL, arguments, make_images, run, train, write_frames, write_video
+from conftest import (ACTIONS, REPO, SCRIPTS, arguments, make_images, run, run_here, train, write_frames,
+                      write_video)
 from PIL import Image
 
 MODELS = list(SCRIPTS)
@@ -63,7 +60,7 @@ def test_a_script_trains_and_writes_its_outputs(model, trained, small_data):
 @pytest.mark.parametrize("model", MODELS)
 def test_a_resumed_run_equals_the_unbroken_one_to_the_last_bit(model, trained, small_data, tmp_path):
     train(model, small_data, tmp_path, "--epochs", "1", "--resume")  # nothing there: begins at the beginning
-    out = train(model, small_data, tmp_path, "--resume", "--num_workers", "1").stdout
+    out = run(*arguments(model, small_data, tmp_path, "--resume", "--num_workers", "1")).stdout
     assert "after epoch 1" in out and "Epoch   1/" not in out
     assert_same_run(trained(model), tmp_path, model, 2)
 
@@ -113,13 +110,13 @@ def test_a_random_split_says_what_its_accuracy_is_worth(small_data, tmp_path):
 
 def test_frames_instead_of_cached_features(trained, small_data, tmp_path):
     out = train("ResNetCRNN", small_data, tmp_path, "--epochs", "1", "--no-cache_features").stdout
-    assert "Caching" not in out and not list(tmp_path.glob("features_*"))
+    assert "Cache " not in out and not list(tmp_path.glob("features_*"))
     np.testing.assert_allclose(  # half precision apart, the same
         histories(tmp_path)["test_loss"], histories(trained("ResNetCRNN"))["test_loss"][:1], rtol=1e-2)
 
 
 def test_features_are_computed_once_and_anew_when_a_video_changes(trained, small_data, tmp_path):
-    assert "Caching the ResNet-152 features of 24 videos" in (trained("ResNetCRNN") / "output.txt").read_text()
+    assert "the ResNet-152 features of 24 videos" in (trained("ResNetCRNN") / "output.txt").read_text()
     for path in (small_data / "jpegs").rglob("*.jpg"):
         copy = tmp_path / "jpegs" / path.parent.name / path.name
         copy.parent.mkdir(parents=True, exist_ok=True)
@@ -173,7 +170,10 @@ def bad_command(case, data, tmp_path):
                                   "unknown flag"])
 def test_bad_input_ends_in_one_message_and_writes_nothing(case, small_data, tmp_path):
     more, names = bad_command(case, small_data, tmp_path)
-    done = train("CRNN", small_data, tmp_path / "out", *more, check=False)
+    if case in ("no data_path", "frames too small"):
+        done = run(*arguments("CRNN", small_data, tmp_path / "out", *more), check=False)  # as a user sees it
+    else:
+        done = train("CRNN", small_data, tmp_path / "out", *more, check=False)
     assert done.returncode == (2 if case in ("bad batch", "unknown flag") else 1)
     assert "Traceback" not in done.stderr and not (tmp_path / "out").exists()
     message = done.stderr.strip().splitlines()[-1] if done.returncode == 2 else done.stderr
@@ -184,14 +184,14 @@ def test_bad_input_ends_in_one_message_and_writes_nothing(case, small_data, tmp_
 
 def test_help_names_every_parameter():
     for script in SCRIPTS.values():
-        text = run(sys.executable, script, "--help").stdout
+        text = run_here(script, "--help").stdout
         for flag in ("--data_path", "--split", "--seed", "--end_frame", "--batch_size", "--resume", "--demo"):
             assert flag in text
 
 
 def demo(model, tmp_path, *more):
-    return run(sys.executable, SCRIPTS[model], "--demo", "--data_path", tmp_path / "demo" / "jpegs", "--action_name_path",
-               tmp_path / "demo" / "actions.pkl", "--save_model_path", tmp_path / model, *more)
+    return run_here(SCRIPTS[model], "--demo", "--data_path", tmp_path / "demo" / "jpegs", "--action_name_path",
+                    tmp_path / "demo" / "actions.pkl", "--save_model_path", tmp_path / model, *more)
 
 
 @pytest.mark.parametrize("model, epochs", [("Conv3D", 4), ("CRNN", 6)])
