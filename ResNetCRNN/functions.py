@@ -46,7 +46,6 @@ from PIL import Image
 from sklearn.datasets import load_sample_images
 from sklearn.model_selection import train_test_split
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
-from torchvision.models import get_model, get_model_weights
 from tqdm import tqdm
 
 # ------------------------------------------------------------------------------ 1. Parameters and errors
@@ -500,6 +499,8 @@ def load_resnet152(weights: str) -> nn.Module:
 
     Raises InputError where the weights cannot be had, saying where to put the file.
     """
+    from torchvision.models import get_model, get_model_weights  # here, as it takes seconds
+
     # untrained, 50 blocks add up to features of 1e8, too large for float16, unless each begins as identity
     resnet = get_model("resnet152", weights=None, zero_init_residual=weights == "none")
     if weights == "none":
@@ -609,7 +610,11 @@ def get_device() -> torch.device:
     if "WORLD_SIZE" in os.environ:
         if device.type == "cuda":
             torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-        dist.init_process_group(timeout=timedelta(hours=2))  # the ranks' shares of the features end apart
+        store, rank, world_size = next(dist.rendezvous("env://"))
+        if os.environ.get("GROUP_WORLD_SIZE") == "1":  # torchrun restarts with the old store, of dead addresses
+            store = dist.PrefixStore("attempt" + os.environ["TORCHELASTIC_RESTART_COUNT"], store)
+        dist.init_process_group(store=store, rank=rank, world_size=world_size,
+                                timeout=timedelta(hours=2))  # the shares of the feature cache end apart
         if dist.get_rank() > 0:
             sys.stdout = open(os.devnull, "w")
     if device.type == "cuda":
