@@ -283,7 +283,7 @@ def read_frame_folder(folder: str, frames: list[int], mode: str) -> tuple[list, 
     for number in frames:
         try:
             with Image.open(frame_path(folder, number), formats=["JPEG"]) as image:
-                images.append(np.asarray(image.convert(mode)))
+                images.append(np.asarray(image if image.mode == mode else image.convert(mode)))
         except Exception as error:  # damaged data can raise nearly anything
             images.append(None)
             troubles.append(f"{os.path.basename(frame_path(folder, number))} ({type(error).__name__})")
