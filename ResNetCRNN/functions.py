@@ -934,11 +934,14 @@ def print_epoch(args, history: dict, started: float) -> None:
 def print_outcome(args, name: str, history: dict) -> None:
     """Say where the results are and what to run next."""
     best = best_epoch(history)
+    where = " --demo" * args.demo
+    if "--save_model_path" in sys.argv:
+        where = f" --save_model_path {shlex.quote(args.save_model_path)}"
     print(f"\nBest    epoch {best}: test accuracy {history['test_score'][best - 1]:.1%}; "
           f"last, epoch {len(history['test_score'])}: {history['test_score'][-1]:.1%}\n"
           "        (the test videos chose the best epoch, so take the last as the measure)\n"
           f"Output  checkpoints, histories, fig_UCF101_{name}.png in\n        {args.save_model_path}\n"
-          f"Next    python check_model_prediction.py --model {name}" + " --demo" * args.demo)
+          f"Next    python check_model_prediction.py --model {name}{where}")
 
 
 def plot_curves(path: Path, name: str, history: dict) -> None:
