@@ -41,12 +41,16 @@ import torch
 import torch.distributed as dist
 import torch.nn as nn
 import torch.nn.functional as F
+from av.video.reformatter import VideoReformatter
 from matplotlib.figure import Figure
 from PIL import Image
 from sklearn.datasets import load_sample_images
 from sklearn.model_selection import train_test_split
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 from tqdm import tqdm
+
+# Linux gives large tensors huge pages if asked before the first is made: half the time of a Conv3D step on a CPU
+os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 # ------------------------------------------------------------------------------ 1. Parameters and errors
 
@@ -277,40 +281,38 @@ def count_frames(folder: str) -> int:
     return sum(re.fullmatch(r"frame[0-9]{6}\.jpg", name) is not None for name in os.listdir(folder))
 
 
-def read_frame_folder(folder: str, frames: list[int], mode: str) -> tuple[list, list[str]]:
-    """Read JPEG frames. Returns arrays (H, W[, C]), None where one is unreadable, and what was wrong."""
-    images, troubles = [], []
+def read_frame_folder(folder: str, frames: list[int], mode: str):
+    """Yield each frame as an array, uint8, (H, W, 3) for mode "RGB", (H, W) for "L"; None if it is unreadable."""
     for number in frames:
         try:
             with Image.open(frame_path(folder, number), formats=["JPEG"]) as image:
-                images.append(np.asarray(image if image.mode == mode else image.convert(mode)))
-        except Exception as error:  # damaged data can raise nearly anything
-            images.append(None)
-            troubles.append(f"{os.path.basename(frame_path(folder, number))} ({type(error).__name__})")
-    return images, troubles
+                pixels = np.asarray(image if image.mode == mode else image.convert(mode))
+        except Exception:  # damaged data can raise nearly anything
+            pixels = None
+        yield pixels
 
 
-def read_video_file(path: str, frames: list[int], mode: str) -> tuple[list, list[str]]:
-    """Decode a video file from its start to the last frame asked for. Returns what read_frame_folder does."""
-    images, troubles, decoded, expected = dict.fromkeys(frames), [], 0, 0
+def read_video_file(path: str, frames: list[int], mode: str):
+    """Decode a video file from its start to the last frame asked for. Yields what read_frame_folder does."""
+    converter, decoded, expected, left = VideoReformatter(), 0, frames[-1], len(frames)
     try:
         with av.open(path) as container:
             expected = container.streams.video[0].frames  # 0 where the container does not say
             for frame in container.decode(video=0):
                 decoded += 1
-                if decoded in images:
-                    image = frame.to_ndarray(format="rgb24" if mode == "RGB" else "gray")
-                    images[decoded] = np.rot90(image, frame.rotation // 90)  # a phone held upright
-                if decoded == frames[-1]:
-                    break
-    except Exception as error:  # damaged data can raise nearly anything
-        troubles.append(f"after {decoded} frames ({type(error).__name__})")
-    if not troubles and decoded < frames[-1]:
+                if decoded in frames:
+                    pixels = converter.reformat(frame, format="rgb24" if mode == "RGB" else "gray").to_ndarray()
+                    yield np.rot90(pixels, frame.rotation // 90)  # a phone held upright
+                    left -= 1
+                if left == 0:
+                    return
+    except (av.FFmpegError, OSError, LookupError, ValueError):  # damaged, or no video at all
+        pass
+    else:
         if expected < frames[-1]:
             raise InputError(f"{path} has {decoded} frames, frame {frames[-1]} is asked for: "
                              "lower --end_frame or remove it")
-        troubles.append(f"after {decoded} of {expected} frames")
-    return list(images.values()), troubles
+    yield from [None] * left
 
 
 def read_clip(path: str, frames: list[int], img_x: int, img_y: int, mode: str = "RGB"):
@@ -320,24 +322,22 @@ def read_clip(path: str, frames: list[int], img_x: int, img_y: int, mode: str = 
 
     Returns:
         clip: uint8, (T, C, img_x, img_y), 0..255, C = 3 for mode "RGB", 1 for "L"
-        troubles: what could not be read, list of str
+        unreadable: the numbers of the frames that could not be read, list of int
     """
-    images, troubles = (read_frame_folder if os.path.isdir(path) else read_video_file)(path, frames, mode)
+    images = list((read_frame_folder if os.path.isdir(path) else read_video_file)(path, frames, mode))
     readable = [t for t, image in enumerate(images) if image is not None]
+    unreadable = [number for number, image in zip(frames, images) if image is None]
     if not readable:
-        raise InputError(f"{path} has no readable frame: {', '.join(troubles[:3])}; "
+        raise InputError(f"{path}: none of its frames {frames[0]} to {frames[-1]} can be read; "
                          "remove it or fetch it again")
     images = [images[min(readable, key=lambda t: abs(t - missing))] for missing in range(len(images))]
-    if len({image.shape for image in images}) == 1:
-        batches = [images]  # resized in one call
-    else:
-        batches = [[image] for image in images]
+    same_size = len({image.shape for image in images}) == 1  # then one call resizes them
     clip = []
-    for batch in batches:
+    for batch in [images] if same_size else [[image] for image in images]:
         X = torch.from_numpy(np.stack(batch))
         X = X.permute(0, 3, 1, 2) if mode == "RGB" else X.unsqueeze(1)  # (T, C, H, W)
         clip.append(F.interpolate(X, size=(img_x, img_y), mode="bilinear", antialias=True))
-    return torch.cat(clip), troubles
+    return clip[0] if same_size else torch.cat(clip), unreadable
 
 
 class Dataset_CRNN(Dataset):
@@ -353,10 +353,11 @@ class Dataset_CRNN(Dataset):
 
     def __getitem__(self, index):
         video = self.videos[index]
-        X, troubles = read_clip(video.path, self.frames, self.img_x, self.img_y, self.mode)
-        if troubles and not self.named[index]:
+        X, unreadable = read_clip(video.path, self.frames, self.img_x, self.img_y, self.mode)
+        if unreadable and not self.named[index]:
             self.named[index] = True
-            print(f"\n{video.path}: unreadable {', '.join(troubles)}; the nearest readable frame stands in",
+            numbers = ", ".join(map(str, unreadable))
+            print(f"\n{video.path}: frame {numbers} cannot be read; the nearest readable one stands in",
                   file=sys.stderr, flush=True)
         return X, int(self.labels[index])
 
@@ -499,7 +500,7 @@ def load_resnet152(weights: str) -> nn.Module:
 
     Raises InputError where the weights cannot be had, saying where to put the file.
     """
-    from torchvision.models import get_model, get_model_weights  # here, as it takes seconds
+    from torchvision.models import get_model, get_model_weights  # here, as it takes a second
 
     # untrained, 50 blocks add up to features of 1e8, too large for float16, unless each begins as identity
     resnet = get_model("resnet152", weights=None, zero_init_residual=weights == "none")
