@@ -27,10 +27,11 @@ import functions  # noqa: E402
 ACTIONS = ["Biking", "HandstandPushups", "Punch"]
 SMALL = {  # the smallest sizes at which each model runs in seconds
     "Conv3D": ["--img_x", "24", "--img_y", "32", "--fc_hidden1", "16", "--fc_hidden2", "16"],
-    "CRNN": ["--img_x", "40", "--img_y", "40", "--CNN_fc_hidden1", "16", "--CNN_fc_hidden2", "16", "--CNN_embed_dim",
-             "16", "--RNN_hidden_nodes", "16", "--RNN_FC_dim", "16"],
-    "ResNetCRNN": ["--res_size", "32", "--CNN_fc_hidden1", "16", "--CNN_fc_hidden2", "16", "--CNN_embed_dim", "16",
-                   "--RNN_hidden_nodes", "16", "--RNN_FC_dim", "16", "--resnet_weights", "none"],
+    "CRNN": ["--img_x", "40", "--img_y", "40", "--CNN_fc_hidden1", "16", "--CNN_fc_hidden2", "16",
+             "--CNN_embed_dim", "16", "--RNN_hidden_nodes", "16", "--RNN_FC_dim", "16"],
+    "ResNetCRNN": ["--res_size", "32", "--CNN_fc_hidden1", "16", "--CNN_fc_hidden2", "16",
+                   "--CNN_embed_dim", "16", "--RNN_hidden_nodes", "16", "--RNN_FC_dim", "16",
+                   "--resnet_weights", "none"],
 }
 
 
@@ -51,7 +52,8 @@ def write_video(path: Path, images, codec: str = "mpeg4") -> None:
         stream.height, stream.width = images[0].shape[:2]
         stream.pix_fmt = "yuv420p"
         for image in images:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")))
+            container.mux(stream.encode(
+                av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")))
         container.mux(stream.encode())
 
 
@@ -80,15 +82,16 @@ def small_data(tmp_path_factory) -> Path:
 
 def arguments(model: str, data: Path, save_model_path: Path, *more) -> list[str]:
     """The command of a short run of a training script."""
-    return [sys.executable, str(SCRIPTS[model]), "--data_path", str(data / "jpegs"), "--action_name_path",
-            str(data / "actions.pkl"), "--save_model_path", str(save_model_path), "--split", "group", "--end_frame",
-            "11", "--batch_size", "6", "--epochs", "2", "--num_workers", "0", "--learning_rate", "1e-3",
-            *SMALL[model], *map(str, more)]
+    return [sys.executable, str(SCRIPTS[model]), "--data_path", str(data / "jpegs"),
+            "--action_name_path", str(data / "actions.pkl"), "--save_model_path", str(save_model_path),
+            "--split", "group", "--end_frame", "11", "--batch_size", "6", "--epochs", "2",
+            "--num_workers", "0", "--learning_rate", "1e-3", *SMALL[model], *map(str, more)]
 
 
 def run(*command, check: bool = True, **options) -> subprocess.CompletedProcess:
     """Run a command; a failure shows what it printed."""
-    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, timeout=240, **options)
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, timeout=240,
+                          **options)
     if check:
         assert done.returncode == 0, done.stdout + done.stderr
     return done
@@ -115,7 +118,8 @@ def run_here(script: Path, *words, check: bool = True) -> subprocess.CompletedPr
     return done
 
 
-def train(model: str, data: Path, save_model_path: Path, *more, check: bool = True) -> subprocess.CompletedProcess:
+def train(model: str, data: Path, save_model_path: Path, *more,
+          check: bool = True) -> subprocess.CompletedProcess:
     """A short run of a training script in this process."""
     _, script, *words = arguments(model, data, save_model_path, *more)
     return run_here(Path(script), *words, check=check)
@@ -129,7 +133,7 @@ def trained(small_data, tmp_path_factory):
     def get(model: str) -> Path:
         if model not in folders:
             folders[model] = tmp_path_factory.mktemp(model)
-            done = run(*arguments(model, small_data, folders[model]))  # as a user does, in a process of its own
+            done = run(*arguments(model, small_data, folders[model]))  # as a user does, in its own process
             (folders[model] / "output.txt").write_text(done.stdout)
         return folders[model]
 

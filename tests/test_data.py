@@ -12,13 +12,13 @@ from sklearn.preprocessing import LabelEncoder, OneHotEncoder
 from torchvision.transforms.functional import resize
 
 import functions
-from functions import (Dataset_3DCNN, Dataset_CRNN, InputError, Video, check_frames, list_videos, load_action_names,
-                       read_clip, split_videos)
+from functions import (Dataset_3DCNN, Dataset_CRNN, InputError, Video, check_frames, list_videos,
+                       load_action_names, read_clip, split_videos)
 
 FRAMES = list(range(1, 11))
 
 
-def test_frame_folders_and_video_files_in_class_folders_are_videos_and_stray_entries_are_not(tmp_path, capsys):
+def test_frame_folders_and_video_files_are_videos_and_stray_entries_are_not(tmp_path, capsys):
     images = make_images(0)
     write_frames(tmp_path / "v_Punch_g01_c01", images)
     write_frames(tmp_path / "Biking" / "v_Biking_g02_c01", images)
@@ -96,7 +96,8 @@ def test_group_split_keeps_groups_apart_whatever_the_action():
                                            ("official3", range(15, 22))])
 def test_official_splits(split, groups):
     train, test = split_videos(ucf_like(), split, 42)
-    assert {v.group for v in test} == set(groups) and {v.group for v in train} == set(range(1, 26)) - set(groups)
+    assert ({v.group for v in test} == set(groups)
+            and {v.group for v in train} == set(range(1, 26)) - set(groups))
 
 
 def test_a_split_with_an_empty_side_is_refused():
@@ -220,8 +221,8 @@ class Payload:
 
 def test_action_lists_admit_lists_and_strings_only(tmp_path):
     path, trace = tmp_path / "actions.pkl", tmp_path / "trace"
-    for content in (Payload(trace), ["Punch", Payload(trace)], {"Punch": 1}, "Punch", [], ["Punch", 1], ("Punch",),
-                    [np.str_("Punch")], ["Punch", "PUNCH"]):
+    for content in (Payload(trace), ["Punch", Payload(trace)], {"Punch": 1}, "Punch", [], ["Punch", 1],
+                    ("Punch",), [np.str_("Punch")], ["Punch", "PUNCH"]):
         path.write_bytes(pickle.dumps(content))
         with pytest.raises(InputError, match="actions.pkl"):
             load_action_names(str(path))

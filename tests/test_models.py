@@ -73,7 +73,7 @@ def test_folding_time_into_the_batch_equals_the_loop_over_frames():
     normalised = (clip / 255 - mean.view(3, 1, 1)) / std.view(3, 1, 1)
     with torch.no_grad():
         torch.testing.assert_close(encoder(clip), frame_by_frame(encoder, normalised), rtol=1e-5, atol=1e-6)
-        torch.testing.assert_close(encoder(normalised), encoder(clip), rtol=1e-5, atol=1e-6)  # float: as it is
+        torch.testing.assert_close(encoder(normalised), encoder(clip), rtol=1e-5, atol=1e-6)  # float: as is
 
 
 def test_running_statistics_move_as_fast_as_in_the_loop():
@@ -93,7 +93,7 @@ def test_running_statistics_move_as_fast_as_in_the_loop():
 def test_resnet_features_are_torchvisions(resnet_encoder):
     torch.manual_seed(0)
     resnet = resnet152(weights=None).eval().double()
-    ours = dict(zip(resnet_encoder.resnet.state_dict(), resnet.state_dict().values()))  # same order, without fc
+    ours = dict(zip(resnet_encoder.resnet.state_dict(), resnet.state_dict().values()))  # same order, no fc
     encoder = ResCNNEncoder(8, 8, 0, 8, weights="none").eval().double()
     encoder.resnet.load_state_dict(ours)
     clip = torch.randn(2, 3, 3, 64, 64, dtype=torch.double)

@@ -13,7 +13,8 @@ import functions
 
 
 def predict(model, *more, check=True):
-    return run_here(REPO / "check_model_prediction.py", "--model", model, "--num_workers", "0", *more, check=check)
+    return run_here(REPO / "check_model_prediction.py", "--model", model, "--num_workers", "0", *more,
+                    check=check)
 
 
 @pytest.mark.parametrize("model", list(SCRIPTS))
@@ -22,18 +23,21 @@ def test_the_best_epoch_predicts_every_video(model, trained, small_data, tmp_pat
     table = pd.read_pickle(tmp_path / "list.pkl")
     assert list(table) == ["filename", "y", "y_pred", "confidence", "split"]
     assert sorted(table["filename"]) == sorted(path.name for path in (small_data / "jpegs").iterdir())
-    assert (table["filename"].str.split("_").str[1] == table["y"]).all() and set(table["y_pred"]) <= set(ACTIONS)
+    assert ((table["filename"].str.split("_").str[1] == table["y"]).all()
+            and set(table["y_pred"]) <= set(ACTIONS))
     assert table["confidence"].between(1 / 3 - 1e-6, 1).all()
     scores, losses = (np.load(trained(model) / f"epoch_test_{key}.npy") for key in ("score", "loss"))
     best = min(range(2), key=lambda e: (-scores[e], losses[e]))
     assert f"{model}_epoch{best + 1}.pth" in out
     checkpoint = torch.load(trained(model) / f"{model}_epoch{best + 1}.pth", weights_only=True)
     test = table[table["split"] == "test"]
-    assert sorted(test["filename"]) == sorted(checkpoint["test_videos"]) and (table["split"] == "train").sum() == 18
+    assert (sorted(test["filename"]) == sorted(checkpoint["test_videos"])
+            and (table["split"] == "train").sum() == 18)
     accuracy = (test["y"] == test["y_pred"]).mean()
     assert accuracy == pytest.approx(scores[best])
     last = out.splitlines()[-2:]
-    assert last[0].startswith("Accuracy train") and re.match(rf"Accuracy test +{accuracy:.1%} +of 6 videos", last[1])
+    assert (last[0].startswith("Accuracy train")
+            and re.match(rf"Accuracy test +{accuracy:.1%} +of 6 videos", last[1]))
 
 
 def test_top_five_of_video_files_and_frame_folders(trained, tmp_path):
@@ -82,7 +86,8 @@ def test_raw_weights_of_the_original_tutorial_predict_the_same(model, prefix, tr
     size = {"Conv3D": ["--img_x", "24", "--img_y", "32"], "CRNN": ["--img_x", "40", "--img_y", "40"],
             "ResNetCRNN": ["--img_x", "32"]}[model]
     video = small_data / "jpegs" / "v_Punch_g03_c01"
-    theirs = predict(model, "--checkpoint", *reversed(files), "--action_name_path", small_data / "actions.pkl",
+    theirs = predict(model, "--checkpoint", *reversed(files),
+                     "--action_name_path", small_data / "actions.pkl",
                      "--frames", "10", *size, "--video", video).stdout
     ours = predict(model, "--checkpoint", trained(model) / f"{model}_epoch2.pth", "--video", video).stdout
     assert theirs[theirs.index("v_Punch_g03_c01"):] == ours[ours.index("v_Punch_g03_c01"):]
@@ -90,20 +95,22 @@ def test_raw_weights_of_the_original_tutorial_predict_the_same(model, prefix, tr
 
 def test_a_raw_list_says_that_its_split_is_unknown(trained, small_data, tmp_path):
     files = raw_weights("CRNN", trained("CRNN") / "CRNN_epoch2.pth", tmp_path, "")
-    out = predict("CRNN", "--checkpoint", *files, "--action_name_path", small_data / "actions.pkl", "--frames", "10",
-                  "--img_x", "40", "--data_path", small_data / "jpegs", "--output", tmp_path / "list.pkl").stdout
+    out = predict("CRNN", "--checkpoint", *files, "--action_name_path", small_data / "actions.pkl",
+                  "--frames", "10", "--img_x", "40", "--data_path", small_data / "jpegs",
+                  "--output", tmp_path / "list.pkl").stdout
     assert re.search(r"Accuracy unknown +[0-9.]+% +of 24 videos", out)
 
 
-@pytest.mark.parametrize("case", ["no checkpoint", "other model", "half the weights", "other sizes", "no file",
-                                  "no list of actions"])
+@pytest.mark.parametrize("case", ["no checkpoint", "other model", "half the weights", "other sizes",
+                                  "no file", "no list of actions"])
 def test_wrong_weights_end_in_one_message(case, trained, small_data, tmp_path):
     files = raw_weights("CRNN", trained("CRNN") / "CRNN_epoch2.pth", tmp_path, "")
     more, message = {
         "no checkpoint": (["--save_model_path", tmp_path], "holds no CRNN_epoch"),
         "other model": (["--checkpoint", trained("Conv3D") / "Conv3D_epoch2.pth"], "no checkpoint of CRNN"),
         "half the weights": (["--checkpoint", files[0]], "name the encoder's and the decoder's file"),
-        "other sizes": (["--checkpoint", *files, "--img_x", "99", "--action_name_path", small_data / "actions.pkl"],
+        "other sizes": (["--checkpoint", *files, "--img_x", "99",
+                         "--action_name_path", small_data / "actions.pkl"],
                         "does not fit this model: .*fc1.weight"),
         "no file": (["--checkpoint", tmp_path / "none.pth"], "none.pth"),
         "no list of actions": (["--checkpoint", *files, "--img_x", "40"], "does not fit this model: .*fc2"),

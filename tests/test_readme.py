@@ -30,13 +30,15 @@ def test_every_command_names_a_script_and_flags_that_exist():
 
 def test_every_flag_and_file_it_mentions_exists():
     helps = "".join(run_here(path, "--help").stdout for path in COMMANDS)
-    others = {"--nproc_per_node", "--max_restarts", "--nnodes", "--rdzv_backend", "--rdzv_endpoint", "--shm-size"}
+    others = {"--nproc_per_node", "--max_restarts", "--nnodes", "--rdzv_backend", "--rdzv_endpoint",
+              "--shm-size"}
     for flag in set(re.findall(r"--[a-z][a-z_-]+\w", README)) - others:
         assert flag in helps, flag
     for link in re.findall(r"\]\(([^)#:]+)\)", README):
         assert (REPO / link).exists(), link
     for anchor in re.findall(r"\]\(#([^)]+)\)", README):
-        headings = [re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in re.findall(r"^#+ (.*)", README, re.M)]
+        headings = [re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-")
+                    for title in re.findall(r"^#+ (.*)", README, re.M)]
         assert anchor in headings, anchor
 
 

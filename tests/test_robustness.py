@@ -34,7 +34,8 @@ def wait_for(condition, process, seconds=120):
 
 @pytest.mark.parametrize("moment", ["writing the optimizer", "writing the model", "between epochs"])
 def test_a_killed_run_goes_on_to_the_same_numbers(moment, trained, small_data, tmp_path):
-    patterns = {"writing the optimizer": "CRNN_optimizer_epoch*.tmp", "writing the model": "CRNN_epoch*.pth.tmp",
+    patterns = {"writing the optimizer": "CRNN_optimizer_epoch*.tmp",
+                "writing the model": "CRNN_epoch*.pth.tmp",
                 "between epochs": "CRNN_epoch1.pth"}
     process = start(arguments("CRNN", small_data, tmp_path, "--resume", "--num_workers", "1"))
     wait_for(lambda: list(tmp_path.glob(patterns[moment])), process)
@@ -122,14 +123,16 @@ def test_a_video_without_a_readable_frame_ends_the_run_with_its_name(small_data,
     for workers in ("0", "1"):  # raised here, and in another process
         done = train("Conv3D", tmp_path / "data", tmp_path / "out", "--num_workers", workers, check=False)
         assert done.returncode == 1 and "Traceback" not in done.stderr
-        assert re.fullmatch(r"Error: .*v_Punch_g02_c01: none of its frames 1 to 10 can be read; .*", done.stderr.strip())
+        assert re.fullmatch(r"Error: .*v_Punch_g02_c01: none of its frames 1 to 10 can be read; .*",
+                            done.stderr.strip())
 
 
 def test_a_hostile_checkpoint_does_not_run(small_data, tmp_path):
     for name in ("CRNN_epoch1.pth", "CRNN_optimizer_epoch1.pth"):
         torch.save({"model": Payload(tmp_path / "trace")}, tmp_path / name)
     done = train("CRNN", small_data, tmp_path, "--resume", check=False)
-    assert done.returncode == 1 and "damaged or no checkpoint" in done.stdout and "Traceback" not in done.stderr
+    assert (done.returncode == 1 and "damaged or no checkpoint" in done.stdout
+            and "Traceback" not in done.stderr)
     with pytest.raises(functions.InputError, match="damaged or no checkpoint"):
         functions.load_checkpoint(tmp_path / "CRNN_epoch1.pth", only_values=True)
     assert not (tmp_path / "trace").exists()
@@ -153,7 +156,8 @@ def evaluate_alone(model, checkpoint, data, monkeypatch):
     """Test loss and score of a checkpoint in this one process."""
     import check_model_prediction as check
 
-    monkeypatch.setattr(sys, "argv", ["check", "--model", model, "--checkpoint", str(checkpoint), "--num_workers", "0"])
+    monkeypatch.setattr(sys, "argv", ["check", "--model", model, "--checkpoint", str(checkpoint),
+                                      "--num_workers", "0"])
     net, args, action_names, test = check.load_model(check.parse_arguments(), torch.device("cpu"))
     videos = [v for v in functions.list_videos(str(data / "jpegs"), action_names) if v.name in test]
     dataset = check.make_dataset(model, videos, [action_names.index(v.action) for v in videos], args)
@@ -177,17 +181,20 @@ def test_two_processes_train_as_one_and_test_each_video_once(model, small_data, 
     checkpoint = torch.load(out / f"{model}_epoch1.pth", weights_only=True)
     loss, score = evaluate_alone(model, out / f"{model}_epoch1.pth", data, monkeypatch)
     assert score == checkpoint["test_score"]
-    assert loss == pytest.approx(checkpoint["test_loss"], rel=1e-2 if model == "ResNetCRNN" else 1e-5)  # float16
+    assert loss == pytest.approx(checkpoint["test_loss"],
+                                 rel=1e-2 if model == "ResNetCRNN" else 1e-5)  # float16
 
 
 def test_a_batch_that_cannot_be_shared_out_is_refused(small_data, tmp_path):
     done = run(*torchrun("CRNN", small_data, tmp_path, "--batch_size", "5"), check=False)
-    assert done.returncode == 1 and "--batch_size 5 cannot be shared out evenly among 2 processes" in done.stderr
+    assert (done.returncode == 1
+            and "--batch_size 5 cannot be shared out evenly among 2 processes" in done.stderr)
 
 
 @pytest.mark.skipif(not Path("/proc").exists(), reason="finds the worker in /proc")
 def test_torchrun_restarts_a_dead_process_from_the_last_epoch(small_data, tmp_path):
-    command = torchrun("CRNN", small_data, tmp_path, "--resume", "--epochs", "20", launcher=["--max_restarts", "1"])
+    command = torchrun("CRNN", small_data, tmp_path, "--resume", "--epochs", "20",
+                       launcher=["--max_restarts", "1"])
     process = start(command)
     wait_for(lambda: (tmp_path / "CRNN_epoch2.pth").exists(), process)
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()

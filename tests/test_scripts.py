@@ -20,7 +20,8 @@ def test_the_three_functions_py_are_one_file():
 
 
 def histories(folder):
-    return {key: np.load(folder / f"epoch_{key}.npy") for key in ("train_loss", "train_score", "test_loss", "test_score")}
+    return {key: np.load(folder / f"epoch_{key}.npy")
+            for key in ("train_loss", "train_score", "test_loss", "test_score")}
 
 
 def weights(folder, name, epoch):
@@ -50,7 +51,8 @@ def test_a_script_trains_and_writes_its_outputs(model, trained, small_data):
     with Image.open(folder / f"fig_UCF101_{model}.png") as figure:
         assert figure.size[0] > 800
     checkpoint = torch.load(folder / f"{model}_epoch2.pth", weights_only=True)
-    assert set(checkpoint) == {"model", "args", "action_names", "epoch", "test_loss", "test_score", "test_videos"}
+    assert set(checkpoint) == {"model", "args", "action_names", "epoch", "test_loss", "test_score",
+                               "test_videos"}
     assert not any(key.startswith("module.") for key in checkpoint["model"])
     assert checkpoint["action_names"] == ACTIONS and len(checkpoint["test_videos"]) == 6
     assert checkpoint["test_score"] == histories(folder)["test_score"][1]
@@ -91,15 +93,17 @@ def test_it_runs_from_any_folder_and_a_folder_taken_away_still_trains(small_data
     at = command.index("--action_name_path")
     del command[at:at + 2]
     run(*command, cwd=away / "CRNN")
-    assert (away / "CRNN" / "here" / "CRNN_epoch1.pth").exists()  # a path given is relative to where one stands
+    assert (away / "CRNN" / "here" / "CRNN_epoch1.pth").exists()  # relative to where one stands
 
 
 def test_avi_files_train_with_workers(tmp_path):
     for a, action in enumerate(["Biking", "HandStandPushups", "Punch"]):
         for group in range(1, 5):
-            write_video(tmp_path / "jpegs" / action / f"v_{action}_g{group:02d}_c01.avi", make_images(10 * a + group))
+            write_video(tmp_path / "jpegs" / action / f"v_{action}_g{group:02d}_c01.avi",
+                        make_images(10 * a + group))
     (tmp_path / "actions.pkl").write_bytes(pickle.dumps(ACTIONS))
-    out = train("Conv3D", tmp_path, tmp_path / "out", "--num_workers", "2", "--split", "random", "--channels", "1").stdout
+    out = train("Conv3D", tmp_path, tmp_path / "out", "--num_workers", "2", "--split", "random",
+                "--channels", "1").stdout
     assert "9 videos to train on, 3 to test on" in out
 
 
@@ -165,9 +169,9 @@ def bad_command(case, data, tmp_path):
         return ["--save_model_path", tmp_path / "file"], ["file", "exists"]
 
 
-@pytest.mark.parametrize("case", ["no data_path", "no videos", "unknown actions", "too few frames", "no action list",
-                                  "frames too small", "begin at end", "save_model_path is a file", "bad batch",
-                                  "unknown flag"])
+@pytest.mark.parametrize("case", ["no data_path", "no videos", "unknown actions", "too few frames",
+                                  "no action list", "frames too small", "begin at end",
+                                  "save_model_path is a file", "bad batch", "unknown flag"])
 def test_bad_input_ends_in_one_message_and_writes_nothing(case, small_data, tmp_path):
     more, names = bad_command(case, small_data, tmp_path)
     if case in ("no data_path", "frames too small"):
@@ -190,8 +194,9 @@ def test_help_names_every_parameter():
 
 
 def demo(model, tmp_path, *more):
-    return run_here(SCRIPTS[model], "--demo", "--data_path", tmp_path / "demo" / "jpegs", "--action_name_path",
-                    tmp_path / "demo" / "actions.pkl", "--save_model_path", tmp_path / model, *more)
+    return run_here(SCRIPTS[model], "--demo", "--data_path", tmp_path / "demo" / "jpegs",
+                    "--action_name_path", tmp_path / "demo" / "actions.pkl",
+                    "--save_model_path", tmp_path / model, *more)
 
 
 @pytest.mark.parametrize("model, epochs", [("Conv3D", 4), ("CRNN", 6)])
