@@ -49,7 +49,7 @@ from sklearn.model_selection import train_test_split
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 from tqdm import tqdm
 
-# Linux gives large tensors huge pages if asked before the first is made: half the time of a Conv3D step on a CPU
+# Ask Linux, before the first tensor, for huge pages for large ones: a Conv3D step on a CPU takes half the time
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 # ------------------------------------------------------------------------------ 1. Parameters and errors
@@ -282,7 +282,7 @@ def count_frames(folder: str) -> int:
 
 
 def read_frame_folder(folder: str, frames: list[int], mode: str):
-    """Yield each frame as an array, uint8, (H, W, 3) for mode "RGB", (H, W) for "L"; None if it is unreadable."""
+    """Yield frames as arrays, uint8, (H, W, 3) for mode "RGB", (H, W) for "L"; None for an unreadable one."""
     for number in frames:
         try:
             with Image.open(frame_path(folder, number), formats=["JPEG"]) as image:
@@ -294,14 +294,15 @@ def read_frame_folder(folder: str, frames: list[int], mode: str):
 
 def read_video_file(path: str, frames: list[int], mode: str):
     """Decode a video file from its start to the last frame asked for. Yields what read_frame_folder does."""
-    converter, decoded, expected, left = VideoReformatter(), 0, frames[-1], len(frames)
+    pixel_format, converter = "rgb24" if mode == "RGB" else "gray", VideoReformatter()
+    decoded, expected, left = 0, frames[-1], len(frames)
     try:
         with av.open(path) as container:
             expected = container.streams.video[0].frames  # 0 where the container does not say
             for frame in container.decode(video=0):
                 decoded += 1
                 if decoded in frames:
-                    pixels = converter.reformat(frame, format="rgb24" if mode == "RGB" else "gray").to_ndarray()
+                    pixels = converter.reformat(frame, format=pixel_format).to_ndarray()
                     yield np.rot90(pixels, frame.rotation // 90)  # a phone held upright
                     left -= 1
                 if left == 0:
@@ -612,7 +613,7 @@ def get_device() -> torch.device:
         if device.type == "cuda":
             torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
         store, rank, world_size = next(dist.rendezvous("env://"))
-        if os.environ.get("GROUP_WORLD_SIZE") == "1":  # torchrun restarts with the old store, of dead addresses
+        if os.environ.get("GROUP_WORLD_SIZE") == "1":  # torchrun's restarts keep the store, of dead addresses
             store = dist.PrefixStore("attempt" + os.environ["TORCHELASTIC_RESTART_COUNT"], store)
         dist.init_process_group(store=store, rank=rank, world_size=world_size,
                                 timeout=timedelta(hours=2))  # the shares of the feature cache end apart
@@ -754,7 +755,10 @@ def cached_features(args: argparse.Namespace, model: nn.Module, videos: list[Vid
             write_atomically(paths[n], lambda file: np.save(file, features))
     if dist.is_initialized():
         dist.barrier()
-    mapped = [np.load(path, mmap_mode="r") for path in paths]
+    try:
+        mapped = [np.load(path, mmap_mode="r") for path in paths]
+    except (ValueError, EOFError) as error:  # shorter than it was written
+        raise InputError(f"{folder} is damaged ({first_line(error)}): remove it, to have it computed anew")
     return {video.name: mapped[i // size][i % size] for i, video in enumerate(videos)}
 
 
