@@ -16,6 +16,7 @@ import shutil
 import sys
 from pathlib import Path
 
+import av
 import pandas as pd
 import torch
 
@@ -176,6 +177,17 @@ def predict_list(options, model, args, action_names, test_videos, device) -> Non
         print(f"Accuracy {split:<7} {(part['y'] == part['y_pred']).mean():6.1%}  of {len(part):,} videos")
 
 
+def frame_rate_hint(path: str, skip_frame: int) -> str:
+    """Say so if a file has more frames a second than UCF101's 25, for a movement then looks slower."""
+    if os.path.isdir(path):
+        return ""
+    with av.open(path) as container:
+        rate = float(container.streams.video[0].average_rate or 0)
+    if rate / skip_frame < 37:
+        return ""
+    return f"  ({rate:.0f} frames a second, UCF101 has 25: try --skip_frame {round(rate / 25)})"
+
+
 def predict_videos(options, model, args, action_names, device) -> None:
     """Print the five likeliest actions of each video, and write them into a table."""
     rows, failed = [], False
@@ -191,7 +203,7 @@ def predict_videos(options, model, args, action_names, device) -> None:
             failed = True
             continue
         logits, _ = predict(model, device, [(X[None], torch.tensor([y]))])
-        print(f"\n{video.name}")
+        print(f"\n{video.name}{frame_rate_hint(path, args.skip_frame)}")
         top = logits.softmax(1)[0].topk(min(5, len(action_names)))
         for probability, k in zip(top.values.tolist(), top.indices.tolist()):
             rows.append({"video": path, "action": action_names[k], "probability": probability})
