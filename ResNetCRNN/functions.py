@@ -32,6 +32,7 @@ import time
 import zipfile
 from collections.abc import Callable
 from datetime import timedelta
+from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
@@ -281,20 +282,22 @@ def count_frames(folder: str) -> int:
     return sum(re.fullmatch(r"frame[0-9]{6}\.jpg", name) is not None for name in os.listdir(folder))
 
 
-def read_frame_folder(folder: str, frames: list[int], mode: str):
-    """Yield frames as arrays, uint8, (H, W, 3) for mode "RGB", (H, W) for "L"; None for an unreadable one."""
+def read_frame_folder(folder: str, frames: list[int], channels: int):
+    """Yield frames as arrays, uint8, (H, W, C), C = 3 colour or 1 grey; None for an unreadable one."""
+    mode = "RGB" if channels == 3 else "L"
     for number in frames:
         try:
             with Image.open(frame_path(folder, number), formats=["JPEG"]) as image:
                 pixels = np.asarray(image if image.mode == mode else image.convert(mode))
+                pixels = pixels.reshape(image.height, image.width, channels)
         except Exception:  # damaged data can raise nearly anything
             pixels = None
         yield pixels
 
 
-def read_video_file(path: str, frames: list[int], mode: str):
+def read_video_file(path: str, frames: list[int], channels: int):
     """Decode a video file from its start to the last frame asked for. Yields what read_frame_folder does."""
-    pixel_format, converter = "rgb24" if mode == "RGB" else "gray", VideoReformatter()
+    pixel_format, converter = "rgb24" if channels == 3 else "gray", VideoReformatter()
     decoded, expected, left = 0, frames[-1], len(frames)
     try:
         with av.open(path) as container:
@@ -303,6 +306,7 @@ def read_video_file(path: str, frames: list[int], mode: str):
                 decoded += 1
                 if decoded in frames:
                     pixels = converter.reformat(frame, format=pixel_format).to_ndarray()
+                    pixels = pixels.reshape(frame.height, frame.width, channels)
                     yield np.rot90(pixels, frame.rotation // 90)  # a phone held upright
                     left -= 1
                 if left == 0:
@@ -316,29 +320,27 @@ def read_video_file(path: str, frames: list[int], mode: str):
     yield from [None] * left
 
 
-def read_clip(path: str, frames: list[int], img_x: int, img_y: int, mode: str = "RGB"):
+def read_clip(path: str, frames: list[int], img_x: int, img_y: int, channels: int = 3):
     """Read frames of a frame folder or video file, resized as Pillow's bilinear does, within 1/255.
 
     Where a frame cannot be read, the nearest one of the clip that can stands in; InputError if none can.
 
     Returns:
-        clip: uint8, (T, C, img_x, img_y), 0..255, C = 3 for mode "RGB", 1 for "L"
+        clip: uint8, (T, C, img_x, img_y), 0..255, C = 3 colour or 1 grey
         unreadable: the numbers of the frames that could not be read, list of int
     """
-    images = list((read_frame_folder if os.path.isdir(path) else read_video_file)(path, frames, mode))
-    readable = [t for t, image in enumerate(images) if image is not None]
-    unreadable = [number for number, image in zip(frames, images) if image is None]
+    read = read_frame_folder if os.path.isdir(path) else read_video_file
+    images = dict(zip(frames, read(path, frames, channels)))
+    readable = [number for number in frames if images[number] is not None]
     if not readable:
         raise InputError(f"{path}: none of its frames {frames[0]} to {frames[-1]} can be read; "
                          "remove it or fetch it again")
-    images = [images[min(readable, key=lambda t: abs(t - missing))] for missing in range(len(images))]
-    same_size = len({image.shape for image in images}) == 1  # then one call resizes them
+    images = [images[min(readable, key=lambda other: abs(other - number))] for number in frames]
     clip = []
-    for batch in [images] if same_size else [[image] for image in images]:
-        X = torch.from_numpy(np.stack(batch))
-        X = X.permute(0, 3, 1, 2) if mode == "RGB" else X.unsqueeze(1)  # (T, C, H, W)
+    for _, same_size in groupby(images, key=np.shape):  # all frames in one call, if they are of one size
+        X = torch.from_numpy(np.stack(list(same_size))).permute(0, 3, 1, 2)  # (T, C, H, W)
         clip.append(F.interpolate(X, size=(img_x, img_y), mode="bilinear", antialias=True))
-    return clip[0] if same_size else torch.cat(clip), unreadable
+    return clip[0] if len(clip) == 1 else torch.cat(clip), sorted(set(frames) - set(readable))
 
 
 class Dataset_CRNN(Dataset):
@@ -346,7 +348,7 @@ class Dataset_CRNN(Dataset):
 
     def __init__(self, videos: list[Video], labels, frames: list[int], img_x: int, img_y: int, channels=3):
         self.videos, self.labels, self.frames = videos, labels, frames
-        self.img_x, self.img_y, self.mode = img_x, img_y, "RGB" if channels == 3 else "L"
+        self.img_x, self.img_y, self.channels = img_x, img_y, channels
         self.named = torch.zeros(len(videos), dtype=torch.bool).share_memory_()  # by any worker, in any epoch
 
     def __len__(self):
@@ -354,7 +356,7 @@ class Dataset_CRNN(Dataset):
 
     def __getitem__(self, index):
         video = self.videos[index]
-        X, unreadable = read_clip(video.path, self.frames, self.img_x, self.img_y, self.mode)
+        X, unreadable = read_clip(video.path, self.frames, self.img_x, self.img_y, self.channels)
         if unreadable and not self.named[index]:
             self.named[index] = True
             numbers = ", ".join(map(str, unreadable))

@@ -133,7 +133,7 @@ def test_a_video_file_gives_the_frames_it_was_made_of(tmp_path):
     assert clip.shape == (3, 3, 48, 64) and not unreadable
     for t, number in enumerate((2, 5, 8)):  # lossy, and colours are coarser than light
         assert abs(clip[t].permute(1, 2, 0).numpy().astype(int) - images[number - 1]).mean() < 12
-    grey, _ = read_clip(str(tmp_path / "v_Punch_g01_c01.avi"), [2], 48, 64, "L")
+    grey, _ = read_clip(str(tmp_path / "v_Punch_g01_c01.avi"), [2], 48, 64, channels=1)
     assert grey.shape == (1, 1, 48, 64)
 
 
