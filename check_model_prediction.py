@@ -19,6 +19,7 @@ from pathlib import Path
 import av
 import pandas as pd
 import torch
+from joblib import cpu_count  # comes with scikit-learn
 
 REPO = Path(__file__).resolve().parent
 SCRIPTS = {"Conv3D": "UCF101_3DCNN", "CRNN": "UCF101_CRNN", "ResNetCRNN": "UCF101_ResNetCRNN"}
@@ -43,7 +44,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--data_path", metavar="FOLDER", help="list this folder's videos, not the training's")
     parser.add_argument("--output", metavar="FILE", help="write the list here, not beside this script")
     parser.add_argument("--batch_size", type=int, help="videos at a time, not the training's number")
-    parser.add_argument("--num_workers", type=int, default=os.cpu_count(), help="processes that read videos")
+    parser.add_argument("--num_workers", type=int, default=cpu_count(), help="processes that read videos")
     parser.add_argument("--begin_frame", type=int, help="first frame of a clip, not the training's")
     parser.add_argument("--skip_frame", type=int, help="take every n-th frame, not the training's")
     raw = parser.add_argument_group("raw state dicts only, as they do not tell these")

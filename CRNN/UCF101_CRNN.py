@@ -5,11 +5,11 @@
     python CRNN/UCF101_CRNN.py --resume              go on where it was stopped
     torchrun --nproc_per_node 2 CRNN/UCF101_CRNN.py  a process for each GPU
 """
-import os
 import time
 from pathlib import Path
 
 import torch
+from joblib import cpu_count  # comes with scikit-learn
 from sklearn.preprocessing import LabelEncoder
 
 from functions import (CRNN, SPLITS, Dataset_CRNN, DecoderRNN, EncoderCNN, evaluate, get_device, labels2cat,
@@ -48,7 +48,7 @@ PARAMETERS = dict(
     learning_rate=(1e-4, "step size of Adam"),
     seed=(42, "of the split, the initial weights, the order of videos and dropout"),
     log_interval=(10, "steps between updates of the loss shown"),
-    num_workers=(os.cpu_count(), "processes that read videos"),
+    num_workers=(cpu_count(), "processes that read videos"),
     resume=(False, "go on from the last checkpoint in save_model_path, if there is one"),
     keep_all_epochs=(False, "keep every epoch's checkpoint, not only the best and the last"),
     demo=(False, "train a small model on small videos made on the spot"),

@@ -607,10 +607,12 @@ class CRNN(nn.Module):
 
 
 def get_device() -> torch.device:
-    """Choose the accelerator or the CPU. Under torchrun: join its processes, of which rank 0 alone prints."""
-    device = torch.device("cpu")
-    if torch.accelerator.is_available():
-        device = torch.accelerator.current_accelerator()
+    """Choose CUDA or the CPU. Under torchrun: join its processes, of which rank 0 alone prints.
+
+    Not Apple's MPS, where Conv3d has been silently wrong and BatchNorm3d has crashed
+    (https://github.com/pytorch/pytorch/issues/197114, .../190645).
+    """
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if "WORLD_SIZE" in os.environ:
         if device.type == "cuda":
             torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
@@ -626,7 +628,7 @@ def get_device() -> torch.device:
         torch.backends.cudnn.benchmark = True
         hardware = f"{torch.cuda.device_count()} x {torch.cuda.get_device_name()}"
     else:
-        hardware = f"{device.type.upper()}, {torch.get_num_threads()} threads"
+        hardware = f"CPU, {torch.get_num_threads()} threads"
     print(f"Device  {hardware}" + f", {get_world_size()} processes" * dist.is_initialized())
     return device
 

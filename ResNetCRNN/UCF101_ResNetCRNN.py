@@ -8,11 +8,11 @@
 The ResNet is frozen, so its features of a clip never change: they are
 computed once and kept in save_model_path.
 """
-import os
 import time
 from pathlib import Path
 
 import torch
+from joblib import cpu_count  # comes with scikit-learn
 from sklearn.preprocessing import LabelEncoder
 
 from functions import (CRNN, SPLITS, Dataset_CRNN, DecoderRNN, FeatureDataset, ResCNNEncoder, cached_features,
@@ -52,7 +52,7 @@ PARAMETERS = dict(
     learning_rate=(1e-3, "step size of Adam"),
     seed=(42, "of the split, the initial weights, the order of videos and dropout"),
     log_interval=(10, "steps between updates of the loss shown"),
-    num_workers=(os.cpu_count(), "processes that read videos"),
+    num_workers=(cpu_count(), "processes that read videos"),
     cache_features=(True, "train on the ResNet's features, computed once; else on frames, every epoch anew"),
     resume=(False, "go on from the last checkpoint in save_model_path, if there is one"),
     keep_all_epochs=(False, "keep every epoch's checkpoint, not only the best and the last"),

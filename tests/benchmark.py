@@ -26,6 +26,7 @@ import av
 import numpy as np
 import torch
 import torch.nn.functional as F
+from joblib import cpu_count  # comes with scikit-learn
 from PIL import Image
 from sklearn.datasets import load_sample_images
 from torch.utils.data import DataLoader, Dataset
@@ -409,9 +410,9 @@ def rates(args, frames_read: float) -> None:
                   f"{fast / slow:.2f}x", f"test {tested:.1f} videos/s"
                   + (f"; {fast / looped:.1f}x the float32 loop over time" if name == "CRNN" else ""))
         seconds = first + epochs * UCF101_VIDEOS * (0.75 / fast + 0.25 / tested)
-        reading = read * UCF101_VIDEOS * args.frames / (frames_read * os.cpu_count())
+        reading = read * UCF101_VIDEOS * args.frames / (frames_read * cpu_count())
         print_row(f"{name}, {epochs} epochs of UCF101", "", f"{seconds / 3600:.2f} h", "",
-                  f"reading meanwhile, on {os.cpu_count()} cores: {reading / 3600:.2f} h")
+                  f"reading meanwhile, on {cpu_count()} cores: {reading / 3600:.2f} h")
 
 
 def cpu_name() -> str:
