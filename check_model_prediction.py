@@ -56,8 +56,11 @@ def parse_arguments() -> argparse.Namespace:
     if options.csv and not options.video:
         parser.error("--csv goes with --video")
     for name, value in vars(options).items():
-        if type(value) is int and value < (name != "num_workers"):
+        if type(value) is int and value < (0 if name == "num_workers" else 1):
             parser.error(f"argument --{name}: {value} is too small")
+    for path in filter(None, (options.csv, options.output)):  # now, not after an hour of predicting
+        if not os.path.isdir(os.path.dirname(path) or "."):
+            parser.error(f"{path}: there is no such folder")
     return options
 
 
@@ -69,7 +72,7 @@ def load_best(folder: Path, name: str) -> tuple[dict, Path]:
     ranked = []
     for path in paths:
         try:
-            checkpoint = load_checkpoint(path, only_values=True)
+            checkpoint = load_checkpoint(path, "test_score", "test_loss", only_values=True)
             ranked.append((-checkpoint["test_score"], checkpoint["test_loss"], path))
         except InputError as error:
             print(f"{error}: trying the others")
@@ -86,7 +89,7 @@ def from_raw_weights(states: list[dict], script, options: argparse.Namespace) ->
     defaults = {name: default for name, (default, *_) in script.PARAMETERS.items()}
     weights = {}
     for state in states:
-        if not isinstance(state, dict) or not all(torch.is_tensor(tensor) for tensor in state.values()):
+        if not all(torch.is_tensor(tensor) for tensor in state.values()):
             raise InputError(f"{', '.join(options.checkpoint)}: neither a checkpoint nor a state dict")
         state = {key.removeprefix("module."): tensor for key, tensor in state.items()}  # DataParallel adds it
         part = "" if options.model == "Conv3D" else "decoder." if "LSTM.weight_ih_l0" in state else "encoder."
@@ -106,14 +109,15 @@ def from_raw_weights(states: list[dict], script, options: argparse.Namespace) ->
         raise InputError(f"{', '.join(options.checkpoint)}: no state dict of {options.model}: {error} is "
                          "missing" + " (name the encoder's and the decoder's file)" * (len(states) == 1))
     if options.img_x or options.img_y:
-        size.update(img_x=options.img_x or options.img_y, img_y=options.img_y or options.img_x)
+        x, y = options.img_x or options.img_y, options.img_y or options.img_x
+        size.update(img_x=x, img_y=y, res_size=x)
     args = defaults | size | dict(end_frame=1 + (options.frames or 28), cache_features=False)
     action_names = sorted(load_action_names(options.action_name_path or defaults["action_name_path"]))
     return dict(model=weights, args=args, action_names=action_names, epoch=None, test_videos=None)
 
 
 def load_model(options: argparse.Namespace, device):
-    """Returns the model, its parameters, the action names by class, the names of its test videos or None."""
+    """Build the model. Returns (model, its parameters, action names by class, test videos' names or None)."""
     script = importlib.import_module(SCRIPTS[options.model])
     if options.checkpoint:
         path = Path(options.checkpoint[0])
@@ -162,15 +166,15 @@ def predict_list(options, model, args, action_names, test_videos, device) -> Non
     loader = make_loader(dataset, args, shuffle=False, num_workers=args.num_workers)
     logits, _ = predict(model, device, loader)
     confidence, predicted = logits.softmax(1).max(1)
+    test = set(test_videos or [])
+    known = not test.isdisjoint(video.name for video in videos)  # else they are not those of the training
     table = pd.DataFrame({
         "filename": [video.name for video in videos],
         "y": [video.action for video in videos],
         "y_pred": [action_names[k] for k in predicted],
         "confidence": confidence.numpy(),
-        "split": ["unknown" if test_videos is None else "train" for _ in videos],
+        "split": [("test" if video.name in test else "train") if known else "unknown" for video in videos],
     })
-    if test_videos is not None:
-        table.loc[table["filename"].isin(test_videos), "split"] = "test"
     output = options.output or REPO / f"UCF101_{options.model}_videos_prediction.pkl"
     write_atomically(output, lambda file: table.to_pickle(file))
     print(f"Output  {output}\n        {len(table):,} videos; look at them in check_video_predictions.ipynb")
@@ -179,12 +183,12 @@ def predict_list(options, model, args, action_names, test_videos, device) -> Non
 
 
 def frame_rate_hint(path: str, skip_frame: int) -> str:
-    """Say so if a file has more frames a second than UCF101's 25, for a movement then looks slower."""
+    """Return a hint if a file has far more frames a second than UCF101's 25: movements would look slower."""
     if os.path.isdir(path):
         return ""
     with av.open(path) as container:
         rate = float(container.streams.video[0].average_rate or 0)
-    if rate / skip_frame < 37:
+    if rate / skip_frame < 1.5 * 25:
         return ""
     return f"  ({rate:.0f} frames a second, UCF101 has 25: try --skip_frame {round(rate / 25)})"
 

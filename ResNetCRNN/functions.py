@@ -2,22 +2,21 @@
 
     1. Parameters and errors      parse_args, run, InputError
     2. Actions and labels         load_action_names, labels2cat, labels2onehot, onehot2labels, cat2labels
-    3. Videos and splits          list_videos, check_frames, split_videos, load_videos
+    3. Videos and splits          list_videos, select_frames, check_frames, split_videos, load_videos
     4. Clips                      read_clip, Dataset_CRNN, Dataset_3DCNN, make_loader
     5. Models                     CNN3D, EncoderCNN, ResCNNEncoder, DecoderRNN, CRNN
     6. Devices                    get_device, parallelize
     7. Training and testing       train_one_epoch, predict, evaluate
     8. Features of a frozen CNN   cached_features, FeatureDataset
-    9. Checkpoints                save_epoch, resume_training, load_checkpoint, plot_curves
-   10. Demo data                  make_demo_data
+    9. Checkpoints                load_checkpoint, save_epoch, resume_training, plot_curves
+   10. Progress                   print_epoch, print_outcome
+   11. Demo data                  make_demo_data
 
 Shapes: N videos in a batch, T frames, C channels, H height, W width, E embedding, K actions, V videos in all.
 
 This file stands in Conv3D/, CRNN/ and ResNetCRNN/, byte for byte the same, so that each folder works alone.
 Edit Conv3D/functions.py, then: cp Conv3D/functions.py CRNN/ && cp Conv3D/functions.py ResNetCRNN/
 """
-from __future__ import annotations
-
 import argparse
 import hashlib
 import math
@@ -50,8 +49,10 @@ from sklearn.model_selection import train_test_split
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 from tqdm import tqdm
 
-# Ask Linux, before the first tensor, for huge pages for large ones: a Conv3D step on a CPU takes half the time
+# Ask Linux for huge pages for large tensors, before the first one: halves the time of a Conv3D step on a CPU
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+
+RANK, WORLD_SIZE = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))  # set by torchrun
 
 # ------------------------------------------------------------------------------ 1. Parameters and errors
 
@@ -76,6 +77,8 @@ def parse_args(doc: str, parameters: dict, demo: dict | None = None) -> argparse
     if demo and args.demo:
         parser.set_defaults(**demo)  # a value given on the command line still wins
         args = parser.parse_args()
+    # torchrun's processes on one machine share out its cores
+    args.num_workers = math.ceil(args.num_workers / int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
     for name, value in vars(args).items():
         limit = 1 if name == "dropout" else 2**31
         if type(value) in (int, float) and not (0 < value < limit or value == 0 and name in MAY_BE_ZERO):
@@ -96,7 +99,8 @@ def run(main: Callable[[], None], resumes: bool = True) -> None:
     except KeyboardInterrupt:
         again = shlex.join(["python", *sys.argv] + ["--resume"] * ("--resume" not in sys.argv))
         how = f" The finished epochs are saved; go on with\n  {again}" if resumes else ""
-        print(f"\nInterrupted.{how}", file=sys.stderr)
+        if RANK == 0:
+            print(f"\nInterrupted.{how}", file=sys.stderr)
         sys.exit(130)
     finally:
         if dist.is_initialized():
@@ -118,12 +122,11 @@ def load_action_names(path: str) -> list[str]:
     try:
         with open(path, "rb") as file:
             names = ListUnpickler(file).load()
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror}; --action_name_path names the pickled list of actions")
-    except Exception as error:  # a damaged pickle can raise nearly anything
-        raise InputError(f"{path} is no pickled list of str ({error}); the README shows how to write one")
+    except Exception as error:  # no such file, or damaged: a pickle can raise nearly anything
+        raise InputError(f"--action_name_path {path} is not a pickled list of str ({error}); the README "
+                         "shows how to write one")
     if type(names) is not list or not names or not all(type(name) is str for name in names):
-        raise InputError(f"{path} is no pickled list of str; the README shows how to write one")
+        raise InputError(f"{path} is not a pickled list of str; the README shows how to write one")
     if len({name.casefold() for name in names}) < len(names):
         raise InputError(f"{path} names an action twice (upper and lower case are the same action)")
     return names
@@ -164,6 +167,14 @@ class Video(NamedTuple):
     group: int  # clips of one group were cut from one source: same person, same scene
 
 
+def frame_path(folder: str, number: int) -> str:
+    return os.path.join(folder, f"frame{number:06d}.jpg")
+
+
+def count_frames(folder: str) -> int:
+    return sum(re.fullmatch(r"frame[0-9]{6}\.jpg", name) is not None for name in os.listdir(folder))
+
+
 def find_videos(folder: str, depth: int = 1):
     """Yield (name, path) of what is or looks like a video in a folder and in the class folders below it."""
     for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
@@ -185,53 +196,53 @@ def list_videos(data_path: str, action_names: list[str]) -> list[Video]:
     Raises InputError if there is none, or one whose action is not in action_names.
     """
     if not os.path.isdir(data_path):
-        raise InputError(f"{data_path} is no folder; --data_path names that of the videos (or try --demo)")
+        raise InputError(f"{data_path} is not a folder: give the folder of the videos by --data_path")
     spelling = {name.casefold(): name for name in action_names}  # the files say HandStandPushups
     videos, misnamed, unknown = {}, [], set()
     for name, path in find_videos(data_path):
         match = VIDEO_NAME.fullmatch(name)
         if not match:
             misnamed.append(path)
-        elif match["action"].casefold() not in spelling:
-            unknown.add(match["action"])
+        elif action := spelling.get(match["action"].casefold()):
+            videos.setdefault(name.casefold(), Video(name, path, action, int(match["group"])))
         else:
-            video = Video(name, path, spelling[match["action"].casefold()], int(match["group"]))
-            videos.setdefault(name, video)
+            unknown.add(match["action"])
     if misnamed:
-        print(f"Skipped {len(misnamed)} not named v_<Action>_gNN_cNN: {', '.join(misnamed[:3])}"
-              + ", ..." * (len(misnamed) > 3))
+        print(f"Skipped {len(misnamed)} not named v_<Action>_gNN_cNN, such as {', '.join(misnamed[:3])}")
     if unknown:
-        names = ", ".join(sorted(unknown))
-        raise InputError(f"{data_path} has actions that the list of --action_name_path has not: {names}")
+        raise InputError(f"{data_path} has actions that are not in the list of --action_name_path: "
+                         + ", ".join(sorted(unknown)))
     if not videos:
         raise InputError(f"{data_path} holds no video: no v_<Action>_gNN_cNN folder of frames or video file")
-    return [videos[name] for name in sorted(videos)]
+    return sorted(videos.values())
 
 
 def select_frames(args: argparse.Namespace) -> list[int]:
-    """The frame numbers a clip takes; frame 1 is a video's first, end_frame is not taken."""
+    """Return the numbers of the frames of a clip. Frame 1 is a video's first; end_frame is not taken."""
     if args.begin_frame >= args.end_frame:
         raise InputError(f"--begin_frame {args.begin_frame} must be below --end_frame {args.end_frame}")
     return list(range(args.begin_frame, args.end_frame, args.skip_frame))
 
 
 def check_frames(videos: list[Video], frames: list[int]) -> None:
-    """Raise InputError if a folder has too few frames or a file is empty (a file's frames cost a decode)."""
-    short = []
-    for video in videos:
-        if os.path.isfile(video.path):
-            if os.path.getsize(video.path) == 0:
-                raise InputError(f"{video.path} is an empty file: fetch it again or remove it")
-        elif not os.path.exists(frame_path(video.path, frames[-1])):
-            short.append(f"{video.path} has {count_frames(video.path)} frames")
+    """Raise InputError if a folder has too few frames or a file is empty.
+
+    A file's frames are counted when it is decoded, in read_clip.
+    """
+    last, short = frames[-1], []
+    for path in (video.path for video in videos):
+        if os.path.isfile(path):
+            if os.path.getsize(path) == 0:
+                raise InputError(f"{path} is an empty file: fetch it again or remove it")
+        elif not os.path.exists(frame_path(path, last)) and count_frames(path) < last:  # counting is slow
+            short.append(path)
     if short:
-        raise InputError(f"{short[0]}, frame {frames[-1]} is asked for"
-                         + f" ({len(short) - 1} more are too short)" * (len(short) > 1)
-                         + ": lower --end_frame or remove what is too short")
+        raise InputError(f"{short[0]} has {count_frames(short[0])} frames, frame {last} is asked for: "
+                         f"lower --end_frame, or remove what is too short ({len(short)} in all)")
 
 
 def split_videos(videos: list[Video], split: str, seed: int) -> tuple[list[Video], list[Video]]:
-    """Divide the videos into (train, test); see SPLITS.
+    """Divide the videos into (train, test).
 
     random: a quarter of the videos, as the original tutorial; group: the videos of a quarter of the groups;
     official1..3: the test lists published with UCF101 (http://crcv.ucf.edu/data/UCF101.php), by group.
@@ -274,14 +285,6 @@ def load_videos(args: argparse.Namespace) -> tuple[list[Video], list[Video], lis
 # ------------------------------------------------------------------------------ 4. Clips
 
 
-def frame_path(folder: str, number: int) -> str:
-    return os.path.join(folder, f"frame{number:06d}.jpg")
-
-
-def count_frames(folder: str) -> int:
-    return sum(re.fullmatch(r"frame[0-9]{6}\.jpg", name) is not None for name in os.listdir(folder))
-
-
 def read_frame_folder(folder: str, frames: list[int], channels: int):
     """Yield frames as arrays, uint8, (H, W, C), C = 3 colour or 1 grey; None for an unreadable one."""
     mode = "RGB" if channels == 3 else "L"
@@ -298,7 +301,7 @@ def read_frame_folder(folder: str, frames: list[int], channels: int):
 def read_video_file(path: str, frames: list[int], channels: int):
     """Decode a video file from its start to the last frame asked for. Yields what read_frame_folder does."""
     pixel_format, converter = "rgb24" if channels == 3 else "gray", VideoReformatter()
-    decoded, expected, left = 0, frames[-1], len(frames)
+    decoded, left = 0, len(frames)
     try:
         with av.open(path) as container:
             expected = container.streams.video[0].frames  # 0 where the container does not say
@@ -316,7 +319,7 @@ def read_video_file(path: str, frames: list[int], channels: int):
     else:
         if expected < frames[-1]:
             raise InputError(f"{path} has {decoded} frames, frame {frames[-1]} is asked for: "
-                             "lower --end_frame or remove it")
+                             "lower --end_frame or remove the video")
     yield from [None] * left
 
 
@@ -349,7 +352,7 @@ class Dataset_CRNN(Dataset):
     def __init__(self, videos: list[Video], labels, frames: list[int], img_x: int, img_y: int, channels=3):
         self.videos, self.labels, self.frames = videos, labels, frames
         self.img_x, self.img_y, self.channels = img_x, img_y, channels
-        self.named = torch.zeros(len(videos), dtype=torch.bool).share_memory_()  # by any worker, in any epoch
+        self.reported = torch.zeros(len(videos), dtype=torch.bool).share_memory_()  # once, by any worker
 
     def __len__(self):
         return len(self.videos)
@@ -357,8 +360,8 @@ class Dataset_CRNN(Dataset):
     def __getitem__(self, index):
         video = self.videos[index]
         X, unreadable = read_clip(video.path, self.frames, self.img_x, self.img_y, self.channels)
-        if unreadable and not self.named[index]:
-            self.named[index] = True
+        if unreadable and not self.reported[index]:
+            self.reported[index] = True
             numbers = ", ".join(map(str, unreadable))
             print(f"\n{video.path}: frame {numbers} cannot be read; the nearest readable one stands in",
                   file=sys.stderr, flush=True)
@@ -378,7 +381,7 @@ def make_loader(dataset: Dataset, args: argparse.Namespace, shuffle: bool, num_w
 
     Shuffled, every process gets the same number of clips; else each clip goes to exactly one process.
     """
-    rank, world_size = get_rank(), get_world_size()
+    rank, world_size = RANK, WORLD_SIZE
     if args.batch_size % world_size:
         raise InputError(f"--batch_size {args.batch_size} cannot be shared out evenly among "
                          f"{world_size} processes")
@@ -386,11 +389,10 @@ def make_loader(dataset: Dataset, args: argparse.Namespace, shuffle: bool, num_w
         sampler = DistributedSampler(dataset, world_size, rank, seed=args.seed)
     else:
         sampler = range(rank, len(dataset), world_size)
-    num_workers = -(-num_workers // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
     return DataLoader(dataset, args.batch_size // world_size, sampler=sampler, num_workers=num_workers,
                       persistent_workers=num_workers > 0, pin_memory=torch.cuda.is_available(),
                       worker_init_fn=ignore_interrupt,
-                      generator=torch.Generator())  # or starting workers would draw on the numbers of dropout
+                      generator=torch.Generator())  # or starting workers would draw dropout's random numbers
 
 
 def ignore_interrupt(worker_id: int) -> None:
@@ -499,32 +501,28 @@ class EncoderCNN(nn.Module):
 
 
 def load_resnet152(weights: str) -> nn.Module:
-    """ResNet-152 (https://arxiv.org/abs/1512.03385) with weights of torchvision's, of a file, or "none".
+    """ResNet-152 (https://arxiv.org/abs/1512.03385) with weights of a file, of torchvision's, or "none".
 
-    Raises InputError where the weights cannot be had, saying where to put the file.
+    Raises InputError where the weights cannot be had, saying what to do.
     """
     from torchvision.models import get_model, get_model_weights  # here, as it takes a second
 
     # untrained, 50 blocks add up to features of 1e8, too large for float16, unless each begins as identity
     resnet = get_model("resnet152", weights=None, zero_init_residual=weights == "none")
+    published = get_model_weights("resnet152").__members__
     if weights == "none":
         return resnet
-    try:
-        if os.path.exists(weights):
-            state = torch.load(weights, map_location="cpu", weights_only=True)
-        else:
-            state = get_model_weights("resnet152")[weights].get_state_dict(progress=True, check_hash=True)
-        resnet.load_state_dict(state)
-    except KeyError:
-        names = ", ".join(get_model_weights("resnet152").__members__)
-        raise InputError(f"--resnet_weights {weights} is no file and none of {names}, none")
-    except OSError as error:
-        url = get_model_weights("resnet152")[weights].url
-        folder = os.path.join(torch.hub.get_dir(), "checkpoints")
-        raise InputError(f"no download of the ResNet-152 weights ({error}): fetch {url} elsewhere and put it "
-                         f"into {folder}, or name it by --resnet_weights FILE")
-    except Exception as error:
-        raise InputError(f"--resnet_weights {weights} holds no ResNet-152 weights ({first_line(error)})")
+    if os.path.exists(weights):
+        state = load_checkpoint(weights)
+    elif weights in published:
+        try:
+            state = published[weights].get_state_dict(progress=True, check_hash=True)
+        except (OSError, RuntimeError) as error:  # no network, or a download whose hash is wrong
+            raise InputError(f"no download of the ResNet-152 weights ({first_line(error)}): fetch "
+                             f"{published[weights].url} elsewhere and name it by --resnet_weights FILE")
+    else:
+        raise InputError(f"--resnet_weights {weights} is no file and none of {', '.join(published)}, none")
+    load_weights(resnet, state, weights)
     return resnet
 
 
@@ -617,11 +615,12 @@ def get_device() -> torch.device:
         if device.type == "cuda":
             torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
         store, rank, world_size = next(dist.rendezvous("env://"))
-        if os.environ.get("GROUP_WORLD_SIZE") == "1":  # torchrun's restarts keep the store, of dead addresses
+        if os.environ.get("GROUP_WORLD_SIZE") == "1":  # one machine, so all know the number of the restart:
+            # the store outlives the processes, and restarted ones would meet the addresses of the dead
             store = dist.PrefixStore("attempt" + os.environ["TORCHELASTIC_RESTART_COUNT"], store)
         dist.init_process_group(store=store, rank=rank, world_size=world_size,
-                                timeout=timedelta(hours=2))  # the shares of the feature cache end apart
-        if dist.get_rank() > 0:
+                                timeout=timedelta(hours=2))  # some finish their features much earlier
+        if RANK > 0:
             sys.stdout = open(os.devnull, "w")
     if device.type == "cuda":
         torch.set_float32_matmul_precision("high")  # TF32
@@ -629,16 +628,8 @@ def get_device() -> torch.device:
         hardware = f"{torch.cuda.device_count()} x {torch.cuda.get_device_name()}"
     else:
         hardware = f"CPU, {torch.get_num_threads()} threads"
-    print(f"Device  {hardware}" + f", {get_world_size()} processes" * dist.is_initialized())
+    print(f"Device  {hardware}" + f", {WORLD_SIZE} processes" * dist.is_initialized())
     return device
-
-
-def get_rank() -> int:
-    return dist.get_rank() if dist.is_initialized() else 0
-
-
-def get_world_size() -> int:
-    return dist.get_world_size() if dist.is_initialized() else 1
 
 
 def parallelize(model: nn.Module, device: torch.device) -> nn.Module:
@@ -649,10 +640,8 @@ def parallelize(model: nn.Module, device: torch.device) -> nn.Module:
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     total = sum(p.numel() for p in model.parameters())
     print(f"Model   {total:,} parameters, {trained:,} of them train")
-    model = model.to(device)
-    if dist.is_initialized():
-        return nn.parallel.DistributedDataParallel(model)
-    return nn.DataParallel(model)
+    wrap = nn.parallel.DistributedDataParallel if dist.is_initialized() else nn.DataParallel
+    return wrap(model.to(device))
 
 
 # ------------------------------------------------------------------------------ 7. Training and testing
@@ -660,16 +649,16 @@ def parallelize(model: nn.Module, device: torch.device) -> nn.Module:
 
 def progress_bar(loader, text: str) -> tqdm:
     """A bar that goes when it is full; none where the output is no terminal, one for all processes."""
-    return tqdm(loader, desc=text, leave=False, disable=None if get_rank() == 0 else True)
+    return tqdm(loader, desc=text, leave=False, disable=None if RANK == 0 else True)
 
 
 def train_one_epoch(model, device, train_loader, optimizer, epoch: int, args: argparse.Namespace):
     """Train on every clip once. Returns (mean loss, accuracy in 0..1) over the epoch, dropout on."""
     # every epoch from its own seed: a resumed run draws the dropout that the unbroken one would have
-    torch.manual_seed(args.seed + epoch + 1_000_000 * get_rank())
+    torch.manual_seed(args.seed + epoch + 1_000_000 * RANK)
     train_loader.sampler.set_epoch(epoch)
     model.train()
-    clips, sums = 0, torch.zeros(2, device=device)  # of loss and correct, on the device: no step waits for it
+    sums = torch.zeros(2, device=device)  # of losses and of right answers; there, no step waits for them
     bar = progress_bar(train_loader, f"Epoch {epoch + 1}/{args.epochs} train")
     for step, (X, y) in enumerate(bar, start=1):
         X, y = X.to(device, non_blocking=True), y.to(device, non_blocking=True)
@@ -679,13 +668,11 @@ def train_one_epoch(model, device, train_loader, optimizer, epoch: int, args: ar
         loss.backward()
         optimizer.step()
         sums += torch.stack([loss.detach() * len(y), (logits.argmax(1) == y).sum()])
-        clips += len(y)
         if step % args.log_interval == 0:
             bar.set_postfix(loss=f"{loss.item():.4f}")
     if dist.is_initialized():
         dist.all_reduce(sums)
-        clips *= get_world_size()  # the sampler gives each as many
-    loss, correct = sums.tolist()
+    (loss, correct), clips = sums.tolist(), train_loader.sampler.total_size  # clips of all processes
     if not math.isfinite(loss):
         raise InputError(f"the loss of epoch {epoch + 1} is {loss}: lower --learning_rate")
     return loss / clips, correct / clips
@@ -696,14 +683,14 @@ def predict(model, device, loader, text: str = "Predict") -> tuple[torch.Tensor,
     """Run the model in eval mode. Returns logits (V, K) float32, labels (V,): this process's, on the CPU."""
     model.eval()
     if dist.is_initialized():
-        model = model.module  # the processes may have unequal numbers of batches
-        for buffer in model.buffers():  # BatchNorm's running statistics differ since the last step
+        model = model.module  # DistributedDataParallel would wait for processes that have fewer batches
+        for buffer in model.buffers():  # each has BatchNorm statistics of its own: take those that are saved
             dist.broadcast(buffer, 0)
     logits, labels = [], []
     for X, y in progress_bar(loader, text):
         logits.append(model(X.to(device, non_blocking=True)))
         labels.append(y)
-    if not logits:
+    if not logits:  # more processes than videos
         return torch.empty(0, 1), torch.empty(0, dtype=torch.long)
     return torch.cat(logits).cpu(), torch.cat(labels)
 
@@ -712,11 +699,9 @@ def evaluate(model, device, test_loader) -> tuple[float, float]:
     """Test on every clip once, whatever the number of processes. Returns (mean loss, accuracy in 0..1)."""
     logits, y = predict(model, device, test_loader, "Test")
     loss = F.cross_entropy(logits.double(), y, reduction="sum")
-    sums = torch.stack([loss, (logits.argmax(1) == y).sum(), torch.tensor(len(y))])
+    sums = torch.stack([loss, (logits.argmax(1) == y).sum(), torch.tensor(len(y))]).to(device)
     if dist.is_initialized():
-        everyone = [None] * get_world_size()
-        dist.all_gather_object(everyone, sums)
-        sums = torch.stack(everyone).sum(0)
+        dist.all_reduce(sums)
     loss, correct, clips = sums.tolist()
     return loss / clips, correct / clips
 
@@ -731,9 +716,9 @@ def cached_features(args: argparse.Namespace, model: nn.Module, videos: list[Vid
 
     They lie in save_model_path, in a folder named by a hash of all they depend on, so other videos, frames,
     sizes or weights never meet old features. Each file holds 16 videos and is written whole, so that an
-    interrupted run goes on where it was; the processes of torchrun share the files out.
+    interrupted run goes on where it was; the processes of torchrun share the work.
 
-    Returns: {video name: float16 array (T, 2048)}, mapped from disk, not read into memory.
+    Returns: {video name: float16 tensor (T, 2048)}, mapped from disk, not read into memory
     """
     videos, frames = sorted(videos), select_frames(args)
     states = [file_state(video, frames) for video in videos]
@@ -741,36 +726,36 @@ def cached_features(args: argparse.Namespace, model: nn.Module, videos: list[Vid
     for tensor in model.module.encoder.resnet.state_dict().values():
         digest.update(tensor.cpu().contiguous().numpy().tobytes())
     folder = Path(args.save_model_path) / f"features_{digest.hexdigest()[:16]}"
-    size = VIDEOS_PER_FILE
-    parts = [range(len(videos))[start:start + size] for start in range(0, len(videos), size)]
-    paths = [folder / f"{number:05d}.npy" for number in range(len(parts))]
-    absent = [n for n in range(len(parts)) if not paths[n].exists()]
-    missing = [n for n in absent if n % get_world_size() == get_rank()]  # this process's share
-    if absent:
-        count = sum(len(parts[n]) for n in absent)
+    indices = range(len(videos))
+    parts = {folder / f"{start // VIDEOS_PER_FILE:05d}.pt": indices[start:start + VIDEOS_PER_FILE]
+             for start in indices[::VIDEOS_PER_FILE]}
+    count = sum(len(part) for path, part in parts.items() if not path.exists())
+    if count:
         print(f"Cache   the ResNet-152 features of {count:,} videos, in\n        {folder}")
-        make_folder(folder)
+        folder.mkdir(exist_ok=True)
+        missing = [path for path in list(parts)[RANK::WORLD_SIZE] if not path.exists()]
         dataset = Dataset_CRNN(videos, [0] * len(videos), frames, args.res_size, args.res_size)
-        loader = DataLoader(dataset, batch_sampler=[parts[n] for n in missing], num_workers=args.num_workers,
-                            pin_memory=torch.cuda.is_available(), worker_init_fn=ignore_interrupt)
+        loader = DataLoader(dataset, batch_sampler=[parts[path] for path in missing],
+                            num_workers=args.num_workers, pin_memory=torch.cuda.is_available(),
+                            worker_init_fn=ignore_interrupt)
         extract = model.module.eval() if dist.is_initialized() else model.eval()  # unequal shares: no DDP
-        for n, (X, _) in zip(missing, progress_bar(loader, "Features")):
-            features = extract(X.to(device, non_blocking=True), only_features=True).half().cpu().numpy()
-            write_atomically(paths[n], lambda file: np.save(file, features))
+        for path, (X, _) in zip(missing, progress_bar(loader, "Features")):
+            features = extract(X.to(device, non_blocking=True), only_features=True).half().cpu()
+            write_atomically(path, lambda file: torch.save(features, file))
     if dist.is_initialized():
         dist.barrier()
     try:
-        mapped = [np.load(path, mmap_mode="r") for path in paths]
-    except (ValueError, EOFError) as error:  # shorter than it was written
+        clips = [clip for path in parts for clip in torch.load(path, weights_only=True, mmap=True)]
+    except Exception as error:  # damaged data can raise nearly anything
         raise InputError(f"{folder} is damaged ({first_line(error)}): remove it, to have it computed anew")
-    return {video.name: mapped[i // size][i % size] for i, video in enumerate(videos)}
+    return {video.name: clip for video, clip in zip(videos, clips)}
 
 
 def file_state(video: Video, frames: list[int]) -> tuple:
-    """What tells that a video has changed: sizes and times of its file, or of its first and last frame."""
+    """What tells that a clip has changed: the sizes and times of its file, or of its frames' files."""
     paths = [video.path]
     if os.path.isdir(video.path):
-        paths = [frame_path(video.path, number) for number in (frames[0], frames[-1])]
+        paths = [frame_path(video.path, number) for number in frames]
     return video.name, [(s.st_size, s.st_mtime_ns) for s in map(os.stat, filter(os.path.exists, paths))]
 
 
@@ -784,7 +769,7 @@ class FeatureDataset(Dataset):
         return len(self.labels)
 
     def __getitem__(self, index):
-        return torch.from_numpy(np.array(self.features[index])), int(self.labels[index])
+        return self.features[index], int(self.labels[index])
 
 
 # ------------------------------------------------------------------------------ 9. Checkpoints
@@ -792,14 +777,7 @@ class FeatureDataset(Dataset):
 HISTORIES = ("train_loss", "train_score", "test_loss", "test_score")
 # parameters that a resumed run may change: the rest decide what is learnt
 MAY_CHANGE = {"data_path", "action_name_path", "save_model_path", "epochs", "num_workers", "log_interval",
-              "resume", "demo", "keep_all_epochs", "cache_features"}
-
-
-def make_folder(path: str | Path) -> None:
-    try:
-        os.makedirs(path, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror}")
+              "resume", "demo", "cache_features"}
 
 
 def write_atomically(path: str | Path, write: Callable) -> None:
@@ -814,15 +792,15 @@ def write_atomically(path: str | Path, write: Callable) -> None:
     except (OSError, RuntimeError) as error:  # torch.save raises RuntimeError on a full disk
         Path(temporary).unlink(missing_ok=True)
         raise InputError(f"{path} could not be written ({first_line(error)}). What was saved before is as it "
-                         "was; make room and go on with --resume")
+                         "was; if the disk is full, make room (a training run goes on with --resume)")
 
 
 def first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
 
 
-def load_checkpoint(path: str | Path, only_values: bool = False) -> dict:
-    """Load what save_epoch wrote, on the CPU. Raises InputError if it is damaged or is no checkpoint.
+def load_checkpoint(path: str | Path, *keys: str, only_values: bool = False) -> dict:
+    """Load a dict that torch.save wrote, on the CPU. Raises InputError if it is damaged or lacks a key.
 
     weights_only admits tensors and plain values, no code. The sums in the zip file tell a flipped bit.
     only_values leaves tensors on the disk, unchecked, for a quick look at the rest.
@@ -830,7 +808,10 @@ def load_checkpoint(path: str | Path, only_values: bool = False) -> dict:
     try:
         if not only_values and zipfile.is_zipfile(path) and zipfile.ZipFile(path).testzip():
             raise InputError("its check sums do not match")
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=only_values or None)
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=only_values or None)
+        if not isinstance(checkpoint, dict) or not checkpoint.keys() >= set(keys):
+            raise InputError("it has not what a checkpoint has")
+        return checkpoint
     except Exception as error:  # damaged data can raise nearly anything
         raise InputError(f"{path} is damaged or no checkpoint ({first_line(error)})")
 
@@ -840,8 +821,7 @@ def load_weights(model: nn.Module, state: dict, path: str | Path) -> None:
     try:
         model.load_state_dict(state)
     except (RuntimeError, TypeError, AttributeError) as error:
-        detail = " ".join(str(error).split("\n\t")[1:2]) or first_line(error)
-        raise InputError(f"{path} does not fit this model: {detail[:200]}")
+        raise InputError(f"{path} does not fit this model: {' '.join(str(error).split())[:200]}")
 
 
 def saved_epochs(folder: str | Path, name: str) -> list[int]:
@@ -861,7 +841,7 @@ def save_epoch(args, name: str, model, optimizer, history: dict, action_names: l
 
     The optimizer goes first, so a model file stands for a complete epoch, whenever the run is killed.
     """
-    if get_rank() > 0:
+    if RANK > 0:
         return
     folder, epoch = Path(args.save_model_path), len(history["test_score"])
     write_atomically(folder / f"{name}_optimizer_epoch{epoch}.pth", lambda file: torch.save(
@@ -872,7 +852,7 @@ def save_epoch(args, name: str, model, optimizer, history: dict, action_names: l
          "test_videos": [video.name for video in test]}, file))
     save_histories(folder, name, history)
     best = best_epoch(history)
-    keep = {best, epoch, epoch - (best == epoch)}  # always two: one may be damaged
+    keep = {best, epoch} if best < epoch else {epoch - 1, epoch}  # always two: one may be damaged
     for path in folder.glob(f"{name}_*epoch*.pth*"):
         match = re.fullmatch(rf"{name}_(optimizer_)?epoch([0-9]+)\.pth(\.tmp)?", path.name)
         if match and (match[3] or not args.keep_all_epochs and int(match[2]) not in keep):
@@ -885,31 +865,49 @@ def save_histories(folder: Path, name: str, history: dict) -> None:
     plot_curves(folder / f"fig_UCF101_{name}.png", name, history)
 
 
+def plot_curves(path: Path, name: str, history: dict) -> None:
+    """Draw loss and accuracy by epoch, the best epoch marked, as a PNG."""
+    best, epochs = best_epoch(history), range(1, len(history["test_score"]) + 1)
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    panels = (("loss", "loss", 1), ("score", "accuracy (%)", 100))
+    for axes, (key, ylabel, scale) in zip(figure.subplots(1, 2), panels):
+        for side, line, color in (("train", ".--", "#0072B2"), ("test", ".-", "#D55E00")):
+            axes.plot(epochs, scale * np.array(history[f"{side}_{key}"]), line, color=color, label=side)
+        value = scale * history[f"test_{key}"][best - 1]
+        axes.plot(best, value, "o", ms=10, mfc="none", color="black", label=f"best epoch {best}: {value:.4g}")
+        axes.set(title=f"{name}: {ylabel}", xlabel="epoch", ylabel=ylabel)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.grid(alpha=0.3)
+        axes.legend()
+    write_atomically(path, lambda file: figure.savefig(file, format="png", dpi=150))
+
+
 def resume_training(args, name: str, model, optimizer, action_names: list[str], test: list[Video]) -> dict:
     """Load the last undamaged epoch under --resume. Returns the history so far, a number for each epoch.
 
     Raises InputError rather than overwrite a run without --resume, or go on with a run of other parameters.
     """
     folder = Path(args.save_model_path)
-    make_folder(folder)
+    folder.mkdir(parents=True, exist_ok=True)
     epochs = saved_epochs(folder, name)
     others = sorted(path.name for path in folder.glob("*_epoch*.pth") if not path.name.startswith(f"{name}_"))
-    if others or epochs and not args.resume:
-        found = others[0] if others else f"{name}_epoch{epochs[-1]}.pth"
-        raise InputError(f"{folder} holds {found}: " + "go on with --resume, or " * (not others)
-                         + "choose another --save_model_path")
+    if others:
+        raise InputError(f"{folder} holds {others[0]}: choose another --save_model_path")
+    if epochs and not args.resume:
+        raise InputError(f"{folder} holds {name}_epoch{epochs[-1]}.pth: go on with --resume, or choose "
+                         "another --save_model_path")
     for epoch in reversed(epochs):
         path = folder / f"{name}_epoch{epoch}.pth"
         try:
-            checkpoint = load_checkpoint(path)
-            rest = load_checkpoint(folder / f"{name}_optimizer_epoch{epoch}.pth")
+            checkpoint = load_checkpoint(path, "model", "args", "action_names", "test_videos")
+            rest = load_checkpoint(folder / f"{name}_optimizer_epoch{epoch}.pth", "optimizer", "history")
         except InputError as error:
             print(f"{error}: trying the epoch before")
             continue
         refuse_changes(args, checkpoint, action_names, test, path)
         load_weights(model.module, checkpoint["model"], path)
         optimizer.load_state_dict(rest["optimizer"])
-        if get_rank() == 0:
+        if RANK == 0:
             save_histories(folder, name, rest["history"])
         print(f"Resume  after epoch {epoch}, from {path}")
         return rest["history"]
@@ -932,6 +930,9 @@ def refuse_changes(args, checkpoint: dict, action_names: list[str], test: list[V
                          "give those again, or choose another --save_model_path")
 
 
+# ------------------------------------------------------------------------------ 10. Progress
+
+
 def print_epoch(args, history: dict, started: float) -> None:
     """One line on the newest epoch."""
     train_loss, train_score, test_loss, test_score = (history[key][-1] for key in HISTORIES)
@@ -942,36 +943,17 @@ def print_epoch(args, history: dict, started: float) -> None:
 
 def print_outcome(args, name: str, history: dict) -> None:
     """Say where the results are and what to run next."""
-    best = best_epoch(history)
-    where = " --demo" * args.demo
-    if "--save_model_path" in sys.argv:
+    best, where = best_epoch(history), " --demo" * args.demo
+    if any(word.startswith("--save_model_path") for word in sys.argv):
         where = f" --save_model_path {shlex.quote(args.save_model_path)}"
     print(f"\nBest    epoch {best}: test accuracy {history['test_score'][best - 1]:.1%}; "
           f"last, epoch {len(history['test_score'])}: {history['test_score'][-1]:.1%}\n"
-          "        (the test videos chose the best epoch, so take the last as the measure)\n"
+          "        (the test videos chose the best epoch: report the last one's accuracy)\n"
           f"Output  checkpoints, histories, fig_UCF101_{name}.png in\n        {args.save_model_path}\n"
           f"Next    python check_model_prediction.py --model {name}{where}")
 
 
-def plot_curves(path: Path, name: str, history: dict) -> None:
-    """Draw loss and accuracy by epoch, the best epoch marked, as a PNG."""
-    best, epochs = best_epoch(history), range(1, len(history["test_score"]) + 1)
-    figure = Figure(figsize=(10, 4), layout="constrained")
-    for axes, key, title in zip(figure.subplots(1, 2), ("loss", "score"), ("loss", "accuracy")):
-        scale = 100 if key == "score" else 1
-        for side, style in (("train", dict(color="#0072B2", ls="--")), ("test", dict(color="#D55E00"))):
-            axes.plot(epochs, scale * np.array(history[f"{side}_{key}"]), marker=".", label=side, **style)
-        value = scale * history[f"test_{key}"][best - 1]
-        axes.plot(best, value, "o", ms=10, mfc="none", color="black", label=f"best epoch {best}: {value:.4g}")
-        axes.set(title=f"{name}: {title}", xlabel="epoch", ylabel="accuracy (%)" if scale > 1 else "loss")
-        axes.xaxis.get_major_locator().set_params(integer=True)
-        axes.grid(alpha=0.3)
-        axes.legend()
-    write_atomically(path, lambda file: figure.savefig(file, format="png", dpi=150))
-
-
-# ------------------------------------------------------------------------------ 10. Demo data
-
+# ------------------------------------------------------------------------------ 11. Demo data
 
 DEMO_ACTIONS = ["MoveLeft", "MoveRight", "Stay", "Sway"]
 DEMO_GROUPS, DEMO_CLIPS = 10, 24  # clips of each action in each group
@@ -983,14 +965,13 @@ def make_demo_data(data_path: str, action_name_path: str) -> None:
 
     A disc cut from one of scikit-learn's two photographs moves over the other. It may be anywhere along its
     line at any moment, whatever the action (it leaves on one side and comes in on the other), so that no
-    single frame gives the action away. A group takes its pictures from one place: 10 groups of 4 actions x 24
-    clips.
+    single frame gives the action away. All clips of a group take their pictures from about one place.
     """
-    if get_rank() == 0 and not os.path.exists(data_path):
+    if RANK == 0 and not os.path.exists(data_path):
         print(f"Demo    making its videos in\n        {data_path}")
         temporary = Path(f"{data_path}.tmp")  # renamed when complete
         shutil.rmtree(temporary, ignore_errors=True)
-        make_folder(temporary)
+        temporary.mkdir(parents=True)
         rng = np.random.default_rng(0)
         photos = load_sample_images().images  # two uint8 (427, 640, 3): a temple, a flower
         for group in range(1, DEMO_GROUPS + 1):

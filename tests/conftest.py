@@ -42,13 +42,13 @@ def write_frames(folder: Path, images) -> None:
         Image.fromarray(image).save(folder / f"frame{number:06d}.jpg", quality=95)
 
 
-def write_video(path: Path, images, codec: str = "mpeg4") -> None:
+def write_video(path: Path, images, rate: int = 25) -> None:
     """Write arrays (H, W, 3) as a video file."""
     import av
 
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=25)
+        stream = container.add_stream("mpeg4", rate=rate)
         stream.height, stream.width = images[0].shape[:2]
         stream.pix_fmt = "yuv420p"
         for image in images:

@@ -25,6 +25,7 @@ def test_frame_folders_and_video_files_are_videos_and_stray_entries_are_not(tmp_
     write_video(tmp_path / "UCF" / "v_HandStandPushups_g03_c12.avi", images)
     write_video(tmp_path / "v_Biking_g01_c01.MP4", images)
     write_video(tmp_path / "v_Punch_g01_c01.avi", images)  # stored both ways: one video
+    write_frames(tmp_path / "v_HandstandPushups_g03_c12", images)  # the same, spelt otherwise
     (tmp_path / "Empty").mkdir()
     for stray in (".DS_Store", "readme.txt", "Biking/._v_Biking_g02_c01.avi", "Biking/notes.md"):
         (tmp_path / stray).write_text("")
@@ -123,7 +124,7 @@ def test_frames_are_resized_as_pillow_does(small_data):
     for t, number in enumerate((1, 5, 9)):
         with Image.open(folder / f"frame{number:06d}.jpg") as image:
             pillow = np.asarray(resize(image, [24, 17])).astype(int)
-        assert abs(clip[t].permute(1, 2, 0).numpy() - pillow).max() <= 2
+        assert abs(clip[t].permute(1, 2, 0).numpy() - pillow).max() <= 1
 
 
 def test_a_video_file_gives_the_frames_it_was_made_of(tmp_path):
@@ -159,6 +160,8 @@ def test_too_few_frames_are_found_before_training(tmp_path):
     check_frames(videos, list(range(1, 8)))
     with pytest.raises(InputError, match="v_Punch_g02_c01 has 7 frames, frame 10 is asked for"):
         check_frames(videos, FRAMES)
+    (tmp_path / "v_Punch_g01_c01" / "frame000010.jpg").unlink()  # a gap, not an end: the next stands in
+    check_frames(videos[:1], FRAMES)
     write_video(tmp_path / "v_Punch_g03_c01.avi", make_images(0, count=7))
     with pytest.raises(InputError, match="v_Punch_g03_c01.avi has 7 frames"):
         read_clip(str(tmp_path / "v_Punch_g03_c01.avi"), FRAMES, 20, 20)
@@ -228,7 +231,7 @@ def test_action_lists_admit_lists_and_strings_only(tmp_path):
             load_action_names(str(path))
     assert not trace.exists()
     path.write_text("Punch\nBiking\n")
-    with pytest.raises(InputError, match="no pickled list of str"):
+    with pytest.raises(InputError, match="not a pickled list of str"):
         load_action_names(str(path))
     with pytest.raises(InputError, match="No such file"):
         load_action_names(str(tmp_path / "none.pkl"))

@@ -151,10 +151,12 @@ def test_published_imagenet_weights_load_from_a_file(tmp_path):
     assert torch.equal(encoder.resnet[0].weight, published["conv1.weight"])
     assert torch.equal(encoder.resnet[7][2].bn3.bias, published["layer4.2.bn3.bias"])
     torch.save({"conv1.weight": torch.zeros(1)}, tmp_path / "other.pth")
-    with pytest.raises(InputError, match="holds no ResNet-152 weights"):
+    with pytest.raises(InputError, match="does not fit this model"):
         functions.load_resnet152(str(tmp_path / "other.pth"))
     with pytest.raises(InputError, match="is no file and none of IMAGENET1K_V1"):
         functions.load_resnet152("IMAGENET1K")
+    with pytest.raises(InputError, match="is damaged or no checkpoint"):
+        functions.load_resnet152(str(tmp_path))
 
 
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")

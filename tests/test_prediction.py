@@ -54,6 +54,28 @@ def test_top_five_of_video_files_and_frame_folders(trained, tmp_path):
     np.testing.assert_allclose(table.groupby("video")["probability"].sum(), 1, rtol=1e-5)
 
 
+def test_a_video_of_a_high_frame_rate_is_said_to_be_one(trained, tmp_path):
+    write_video(tmp_path / "fast.mp4", make_images(2, count=30), rate=50)
+    path = ["--save_model_path", trained("Conv3D"), "--video", tmp_path / "fast.mp4"]
+    out = predict("Conv3D", *path).stdout
+    assert "fast.mp4  (50 frames a second, UCF101 has 25: try --skip_frame 2)" in out
+    assert "frames a second" not in predict("Conv3D", *path, "--skip_frame", "2").stdout
+
+
+def test_videos_of_another_data_set_are_on_neither_side_of_the_split(trained, tmp_path):
+    write_frames(tmp_path / "new" / "v_Punch_g99_c01", make_images(3))
+    out = predict("Conv3D", "--save_model_path", trained("Conv3D"), "--data_path", tmp_path / "new",
+                  "--output", tmp_path / "list.pkl").stdout
+    assert re.search(r"Accuracy unknown .* of 1 videos", out) and "Accuracy train" not in out
+
+
+def test_an_output_that_cannot_be_written_is_refused_before_predicting(trained, tmp_path):
+    for flag in (["--output"], ["--video", tmp_path, "--csv"]):
+        done = predict("Conv3D", "--save_model_path", trained("Conv3D"), *flag, tmp_path / "none" / "a",
+                       check=False)
+        assert done.returncode == 2 and "none" in done.stderr and done.stdout == ""
+
+
 def test_what_cannot_be_predicted_is_named_and_the_rest_is_predicted(trained, tmp_path):
     write_video(tmp_path / "short.mp4", make_images(2, count=7))
     write_frames(tmp_path / "folder", make_images(1, count=8))
@@ -101,12 +123,15 @@ def test_a_raw_list_says_that_its_split_is_unknown(trained, small_data, tmp_path
     assert re.search(r"Accuracy unknown +[0-9.]+% +of 24 videos", out)
 
 
-@pytest.mark.parametrize("case", ["no checkpoint", "other model", "half the weights", "other sizes",
-                                  "no file", "no list of actions"])
+@pytest.mark.parametrize("case", ["no checkpoint", "no values", "other model", "half the weights",
+                                  "other sizes", "no file", "no list of actions"])
 def test_wrong_weights_end_in_one_message(case, trained, small_data, tmp_path):
     files = raw_weights("CRNN", trained("CRNN") / "CRNN_epoch2.pth", tmp_path, "")
+    (tmp_path / "other").mkdir()
+    torch.save({"epoch": 1}, tmp_path / "other" / "CRNN_epoch1.pth")
     more, message = {
         "no checkpoint": (["--save_model_path", tmp_path], "holds no CRNN_epoch"),
+        "no values": (["--save_model_path", tmp_path / "other"], "no checkpoint in .*other can be read"),
         "other model": (["--checkpoint", trained("Conv3D") / "Conv3D_epoch2.pth"], "no checkpoint of CRNN"),
         "half the weights": (["--checkpoint", files[0]], "name the encoder's and the decoder's file"),
         "other sizes": (["--checkpoint", *files, "--img_x", "99",

@@ -12,7 +12,8 @@ def readme_commands():
     """Every shell command in the README that runs one of our scripts."""
     blocks = re.findall(r"```bash\n(.*?)```", README, re.S)
     inline = re.findall(r"`((?:python|torchrun) [^`]*)`", README)
-    lines = [line.split("#")[0] for block in blocks for line in block.splitlines()] + inline
+    lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
+    lines = [line.split("#")[0] for line in lines] + inline
     return [part.strip() for line in lines for part in line.split("&&") if ".py" in part]
 
 

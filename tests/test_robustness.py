@@ -174,7 +174,7 @@ def test_two_processes_train_as_one_and_test_each_video_once(model, small_data, 
     first = run(*torchrun(model, data, out, "--epochs", "1")).stdout
     assert first.count("18 videos to train on, 5 to test on") == 1  # only rank 0 speaks
     if model == "ResNetCRNN":
-        assert len(list(out.glob("features_*/*.npy"))) == 2  # 16 and 7 videos, one file by each process
+        assert len(list(out.glob("features_*/*.pt"))) == 2  # 16 and 7 videos, one file by each process
     if model == "CRNN":
         second = run(*torchrun(model, data, out, "--resume")).stdout
         assert second.count("after epoch 1") == 1 and second.count("Epoch   2/2") == 1

@@ -79,6 +79,8 @@ def test_only_the_best_and_the_last_epoch_stay_and_the_best_is_marked(small_data
 
 def test_every_epoch_stays_if_asked(small_data, tmp_path):
     train("CRNN", small_data, tmp_path, "--epochs", "4", "--keep_all_epochs")
+    done = train("CRNN", small_data, tmp_path, "--epochs", "5", "--resume", check=False)
+    assert done.returncode == 1 and "--keep_all_epochs True -> False" in done.stderr  # it would remove them
     assert len(list(tmp_path.glob("CRNN_epoch*.pth"))) == 4
 
 
@@ -128,13 +130,16 @@ def test_features_are_computed_once_and_anew_when_a_video_changes(trained, small
     (tmp_path / "actions.pkl").write_bytes(pickle.dumps(ACTIONS))
     out = train("ResNetCRNN", tmp_path, tmp_path / "out", "--epochs", "1").stdout
     assert "features of 24 videos" in out
-    features = sorted((tmp_path / "out").glob("features_*/*.npy"))
-    assert len(features) == 2 and np.load(features[0]).dtype == np.float16
+    features = sorted((tmp_path / "out").glob("features_*/*.pt"))
+    assert len(features) == 2 and torch.load(features[0]).dtype == torch.float16
     features[1].unlink()  # as if stopped on the way: what was computed is kept
     out = train("ResNetCRNN", tmp_path, tmp_path / "out", "--epochs", "2", "--resume").stdout
     assert "features of 8 videos" in out
     assert len(list((tmp_path / "out").glob("features_*"))) == 1
-    frame = tmp_path / "jpegs" / "v_Punch_g01_c01" / "frame000001.jpg"
+    features[0].write_bytes(features[0].read_bytes()[:1000])
+    done = train("ResNetCRNN", tmp_path, tmp_path / "out", "--epochs", "3", "--resume", check=False)
+    assert done.returncode == 1 and f"{features[0].parent} is damaged" in done.stderr
+    frame = tmp_path / "jpegs" / "v_Punch_g01_c01" / "frame000006.jpg"
     frame.write_bytes(frame.read_bytes() + b" ")
     out = train("ResNetCRNN", tmp_path, tmp_path / "out", "--epochs", "3", "--resume").stdout
     assert "features of 24 videos" in out
@@ -155,7 +160,7 @@ def bad_command(case, data, tmp_path):
         return ["--end_frame", "14"], ["v_Biking_g01_c01 has 12 frames", "--end_frame"]
     if case == "no action list":
         (tmp_path / "actions.pkl").write_bytes(pickle.dumps({"Punch": 1}))
-        return ["--action_name_path", tmp_path / "actions.pkl"], ["actions.pkl", "no pickled list of str"]
+        return ["--action_name_path", tmp_path / "actions.pkl"], ["actions.pkl", "not a pickled list of str"]
     if case == "frames too small":
         return ["--img_x", "20"], ["20x40 are too small", "33x33"]
     if case == "begin at end":
