@@ -25,7 +25,7 @@ REPO = Path(__file__).resolve().parent
 SCRIPTS = {"Conv3D": "UCF101_3DCNN", "CRNN": "UCF101_CRNN", "ResNetCRNN": "UCF101_ResNetCRNN"}
 sys.path[:0] = [str(REPO / folder) for folder in SCRIPTS]
 
-from functions import (Dataset_3DCNN, Dataset_CRNN, FeatureDataset, HelpFormatter, InputError,  # noqa: E402
+from functions import (WORLD_SIZE, Dataset_3DCNN, Dataset_CRNN, FeatureDataset, HelpFormatter, InputError,  # noqa: E402
                        Video, cached_features, check_frames, get_device, list_videos, load_action_names,
                        load_checkpoint, load_weights, make_loader, parallelize, predict, run, saved_epochs,
                        select_frames, write_atomically)
@@ -222,6 +222,8 @@ def predict_videos(options, model, args, action_names, device) -> None:
 
 def main():
     options = parse_arguments()
+    if WORLD_SIZE > 1:
+        raise InputError("one process predicts: start this by python, not by torchrun")
     device = get_device()
     model, args, action_names, test_videos = load_model(options, device)
     if options.video:

@@ -18,6 +18,7 @@ This file stands in Conv3D/, CRNN/ and ResNetCRNN/, byte for byte the same, so t
 Edit Conv3D/functions.py, then: cp Conv3D/functions.py CRNN/ && cp Conv3D/functions.py ResNetCRNN/
 """
 import argparse
+import contextlib
 import hashlib
 import math
 import os
@@ -26,6 +27,7 @@ import re
 import shlex
 import shutil
 import signal
+import subprocess
 import sys
 import time
 import zipfile
@@ -52,7 +54,8 @@ from tqdm import tqdm
 # Ask Linux for huge pages for large tensors, before the first one: halves the time of a Conv3D step on a CPU
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
-RANK, WORLD_SIZE = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))  # set by torchrun
+TORCHRUN = "WORLD_SIZE" in os.environ
+RANK, WORLD_SIZE = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
 
 # ------------------------------------------------------------------------------ 1. Parameters and errors
 
@@ -94,17 +97,34 @@ def run(main: Callable[[], None], resumes: bool = True) -> None:
     """Run a script: a user's mistake ends in one line and status 1, Ctrl-C in how to go on and status 130."""
     try:
         main()
-    except (InputError, OSError) as error:  # from a worker process it comes wrapped in that one's traceback
-        sys.exit("Error: " + str(error).rpartition("InputError: ")[2].strip())
-    except KeyboardInterrupt:
-        again = shlex.join(["python", *sys.argv] + ["--resume"] * ("--resume" not in sys.argv))
-        how = f" The finished epochs are saved; go on with\n  {again}" if resumes else ""
-        if RANK == 0:
-            print(f"\nInterrupted.{how}", file=sys.stderr)
-        sys.exit(130)
-    finally:
-        if dist.is_initialized():
+        if TORCHRUN:
             dist.destroy_process_group()
+            leave("", 0)
+    except (InputError, OSError) as error:  # from a worker process it comes wrapped in that one's traceback
+        leave("Error: " + str(error).rpartition("InputError: ")[2].strip(), 1)
+    except KeyboardInterrupt:
+        again = quote(*sys.argv, *["--resume"] * ("--resume" not in sys.argv))
+        again = f"torchrun ... {again}" if TORCHRUN else f"python {again}"
+        how = f" The finished epochs are saved; go on with\n  {again}" if resumes else ""
+        leave(f"\nInterrupted.{how}" * (RANK == 0), 130)
+
+
+def leave(message: str, status: int) -> None:
+    """End this process with a message.
+
+    Under torchrun it ends at once. After an error an orderly end may wait for the other processes, which wait
+    for this one; after a good run it may abort, as the threads of torch.distributed still hold tensors.
+    """
+    print(message, end="\n" * bool(message), file=sys.stderr, flush=True)
+    if TORCHRUN:
+        sys.stdout.flush()
+        os._exit(status)
+    sys.exit(status)
+
+
+def quote(*words: str) -> str:
+    """Words as one command line, for this system's shell."""
+    return subprocess.list2cmdline(words) if os.name == "nt" else shlex.join(words)
 
 
 # ------------------------------------------------------------------------------ 2. Actions and labels
@@ -457,7 +477,8 @@ class CNN3D(nn.Module):
 
     def forward(self, X):
         with autocast(X):
-            X = self.normalize(X.contiguous(memory_format=torch.channels_last_3d))
+            X = X.to(memory_format=torch.channels_last_3d, copy=True)  # copy: for a single channel, too
+            X = self.normalize(X)
             X = self.drop3d(F.relu(self.bn1(self.conv1(X))))
             X = self.drop3d(F.relu(self.bn2(self.conv2(X))))
             X = F.relu(self.fc1(X.flatten(1)))
@@ -582,7 +603,8 @@ class DecoderRNN(nn.Module):
 
     def forward(self, X):
         self.LSTM.flatten_parameters()  # DataParallel's replicas lose the contiguous copy
-        X, _ = self.LSTM(X)
+        with torch.autocast(X.device.type, enabled=False):  # or cuDNN's LSTM runs in float16
+            X, _ = self.LSTM(X.float())
         X = self.drop(F.relu(self.fc1(X[:, -1])))  # (N, h_FC_dim)
         return self.fc2(X)
 
@@ -611,14 +633,18 @@ def get_device() -> torch.device:
     (https://github.com/pytorch/pytorch/issues/197114, .../190645).
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if "WORLD_SIZE" in os.environ:
+    if TORCHRUN:
+        backend, gpu = "gloo", None
         if device.type == "cuda":
-            torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+            backend, gpu = "nccl", torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+            if gpu.index >= torch.cuda.device_count():
+                raise InputError(f"--nproc_per_node is above the {torch.cuda.device_count()} GPUs there are")
+            torch.cuda.set_device(gpu)
         store, rank, world_size = next(dist.rendezvous("env://"))
         if os.environ.get("GROUP_WORLD_SIZE") == "1":  # one machine, so all know the number of the restart:
             # the store outlives the processes, and restarted ones would meet the addresses of the dead
             store = dist.PrefixStore("attempt" + os.environ["TORCHELASTIC_RESTART_COUNT"], store)
-        dist.init_process_group(store=store, rank=rank, world_size=world_size,
+        dist.init_process_group(backend, store=store, rank=rank, world_size=world_size, device_id=gpu,
                                 timeout=timedelta(hours=2))  # some finish their features much earlier
         if RANK > 0:
             sys.stdout = open(os.devnull, "w")
@@ -640,8 +666,10 @@ def parallelize(model: nn.Module, device: torch.device) -> nn.Module:
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     total = sum(p.numel() for p in model.parameters())
     print(f"Model   {total:,} parameters, {trained:,} of them train")
-    wrap = nn.parallel.DistributedDataParallel if dist.is_initialized() else nn.DataParallel
-    return wrap(model.to(device))
+    model = model.to(device)
+    if dist.is_initialized():
+        return nn.parallel.DistributedDataParallel(model, gradient_as_bucket_view=True)  # no second copy
+    return nn.DataParallel(model)
 
 
 # ------------------------------------------------------------------------------ 7. Training and testing
@@ -740,7 +768,8 @@ def cached_features(args: argparse.Namespace, model: nn.Module, videos: list[Vid
                             worker_init_fn=ignore_interrupt)
         extract = model.module.eval() if dist.is_initialized() else model.eval()  # unequal shares: no DDP
         for path, (X, _) in zip(missing, progress_bar(loader, "Features")):
-            features = extract(X.to(device, non_blocking=True), only_features=True).half().cpu()
+            X = X.to(device, non_blocking=True)
+            features = extract(X, True).half().cpu()  # DataParallel fails on keywords if clips are few
             write_atomically(path, lambda file: torch.save(features, file))
     if dist.is_initialized():
         dist.barrier()
@@ -788,11 +817,21 @@ def write_atomically(path: str | Path, write: Callable) -> None:
             write(file)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        replace(temporary, path)
     except (OSError, RuntimeError) as error:  # torch.save raises RuntimeError on a full disk
         Path(temporary).unlink(missing_ok=True)
         raise InputError(f"{path} could not be written ({first_line(error)}). What was saved before is as it "
                          "was; if the disk is full, make room (a training run goes on with --resume)")
+
+
+def replace(temporary: str | Path, path: str | Path) -> None:
+    """os.replace, but wait for a virus scanner or a viewer that has the file open, as on Windows they do."""
+    for seconds in (0.1, 1, 10):
+        try:
+            return os.replace(temporary, path)
+        except PermissionError:
+            time.sleep(seconds)
+    os.replace(temporary, path)
 
 
 def first_line(error: Exception) -> str:
@@ -856,7 +895,8 @@ def save_epoch(args, name: str, model, optimizer, history: dict, action_names: l
     for path in folder.glob(f"{name}_*epoch*.pth*"):
         match = re.fullmatch(rf"{name}_(optimizer_)?epoch([0-9]+)\.pth(\.tmp)?", path.name)
         if match and (match[3] or not args.keep_all_epochs and int(match[2]) not in keep):
-            path.unlink()
+            with contextlib.suppress(PermissionError):  # on Windows, if open elsewhere: after the next epoch
+                path.unlink()
 
 
 def save_histories(folder: Path, name: str, history: dict) -> None:
@@ -945,7 +985,7 @@ def print_outcome(args, name: str, history: dict) -> None:
     """Say where the results are and what to run next."""
     best, where = best_epoch(history), " --demo" * args.demo
     if any(word.startswith("--save_model_path") for word in sys.argv):
-        where = f" --save_model_path {shlex.quote(args.save_model_path)}"
+        where = f" --save_model_path {quote(args.save_model_path)}"
     print(f"\nBest    epoch {best}: test accuracy {history['test_score'][best - 1]:.1%}; "
           f"last, epoch {len(history['test_score'])}: {history['test_score'][-1]:.1%}\n"
           "        (the test videos chose the best epoch: report the last one's accuracy)\n"
@@ -985,7 +1025,7 @@ def make_demo_data(data_path: str, action_name_path: str) -> None:
                     for number, frame in enumerate(demo_clip(action, background, disc, rng), start=1):
                         Image.fromarray(frame).save(frame_path(str(folder), number), quality=95)
         write_atomically(action_name_path, lambda file: pickle.dump(DEMO_ACTIONS, file))
-        os.replace(temporary, data_path)
+        replace(temporary, data_path)
     if dist.is_initialized():
         dist.barrier()
 

@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 
 os.environ["OMP_NUM_THREADS"] = "1"  # the tests' models are too small for more
+if "TEST_ON_GPUS" not in os.environ:
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""  # equality to the last bit is promised on a CPU
 
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
@@ -123,6 +125,13 @@ def train(model: str, data: Path, save_model_path: Path, *more,
     """A short run of a training script in this process."""
     _, script, *words = arguments(model, data, save_model_path, *more)
     return run_here(Path(script), *words, check=check)
+
+
+def damage(path: Path) -> None:
+    """Flip one bit in the middle."""
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
 
 
 @pytest.fixture(scope="session")

@@ -159,7 +159,7 @@ def test_published_imagenet_weights_load_from_a_file(tmp_path):
         functions.load_resnet152(str(tmp_path))
 
 
-@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs and TEST_ON_GPUS=1")
 def test_data_parallel_equals_one_gpu():
     model = CRNN(EncoderCNN(40, 40), DecoderRNN()).cuda().eval()
     clip = torch.randint(256, (5, 4, 3, 40, 40), dtype=torch.uint8, device="cuda")

@@ -6,8 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import ACTIONS, REPO, SCRIPTS, make_images, run, run_here, write_frames, write_video
-from test_robustness import damage
+from conftest import ACTIONS, REPO, SCRIPTS, damage, make_images, run, run_here, write_frames, write_video
 
 import functions
 

@@ -48,7 +48,7 @@ def test_its_python_snippets_run(trained, tmp_path, monkeypatch):
                         for code in re.findall(r"```python\n(.*?)```", README, re.S))
     monkeypatch.chdir(tmp_path)
     checkpoint = trained("CRNN") / "CRNN_epoch2.pth"
-    exec(loading.replace("CRNN/model_ckpt/CRNN_epoch8.pth", str(checkpoint)), {})
+    exec(loading.replace("CRNN/model_ckpt/CRNN_epoch8.pth", checkpoint.as_posix()), {})
     exec(actions, {})
     from functions import load_action_names
     assert load_action_names("my_actions.pkl") == ["Bend", "JumpingJack", "Wave1", "Wave2"]

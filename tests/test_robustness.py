@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import ACTIONS, SCRIPTS, arguments, run, train
+from conftest import ACTIONS, SCRIPTS, arguments, damage, run, train
 from test_data import Payload, broken_frames
 from test_scripts import assert_same_run, histories
 
@@ -46,13 +46,6 @@ def test_a_killed_run_goes_on_to_the_same_numbers(moment, trained, small_data, t
     assert not list(tmp_path.glob("*.tmp"))
 
 
-def damage(path: Path) -> None:
-    """Flip one bit in the middle."""
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 1
-    path.write_bytes(data)
-
-
 def test_a_damaged_checkpoint_is_reported_and_the_one_before_it_used(trained, small_data, tmp_path):
     shutil.copytree(trained("CRNN"), tmp_path, dirs_exist_ok=True)
     train("CRNN", small_data, tmp_path, "--epochs", "3", "--resume")
@@ -77,6 +70,20 @@ def test_a_full_disk_leaves_what_was_saved(trained, small_data, tmp_path):
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert "could not be written" in done.stderr and "--resume" in done.stderr
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_a_file_that_another_program_has_open_is_waited_for(tmp_path, monkeypatch):
+    replace, calls = os.replace, []
+
+    def busy_once(temporary, path):  # as on Windows, while a virus scanner reads what was just written
+        calls.append(path)
+        if len(calls) == 1:
+            raise PermissionError
+        replace(temporary, path)
+
+    monkeypatch.setattr(os, "replace", busy_once)
+    functions.write_atomically(tmp_path / "file", lambda file: file.write(b"whole"))
+    assert (tmp_path / "file").read_bytes() == b"whole" and len(calls) == 2
 
 
 def test_ctrl_c_says_how_to_go_on_and_leaves_no_worker(small_data, tmp_path):

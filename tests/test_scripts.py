@@ -10,6 +10,8 @@ from conftest import (ACTIONS, REPO, SCRIPTS, arguments, make_images, run, run_h
                       write_video)
 from PIL import Image
 
+import functions
+
 MODELS = list(SCRIPTS)
 
 
@@ -43,8 +45,9 @@ def test_a_script_trains_and_writes_its_outputs(model, trained, small_data):
     output = (folder / "output.txt").read_text()
     assert "24 videos of 3 actions" in output and "18 videos to train on, 6 to test on" in output
     assert len(re.findall(r"^Epoch +\d+/2 .*train loss .*test loss", output, re.M)) == 2
-    assert f"check_model_prediction.py --model {model} --save_model_path {folder}" in output
-    assert max(map(len, (line for line in output.splitlines() if "/" not in line))) <= 80
+    path = functions.quote(str(folder))
+    assert f"check_model_prediction.py --model {model} --save_model_path {path}" in output
+    assert max(len(line) for line in output.splitlines() if not {"/", "\\"} & set(line)) <= 80
     for key, values in histories(folder).items():
         assert values.shape == (2,) and np.isfinite(values).all()
         assert "loss" in key or ((0 <= values) & (values <= 1)).all()
