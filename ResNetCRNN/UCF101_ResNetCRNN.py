@@ -65,7 +65,7 @@ DEMO = dict(
     split="group", end_frame=11, res_size=40, CNN_fc_hidden1=256, CNN_fc_hidden2=256,
     CNN_embed_dim=128, RNN_hidden_layers=1, RNN_hidden_nodes=128, dropout=0.0,
     epochs=40, batch_size=8, learning_rate=5e-4,
-    resnet_weights="none",  # nothing is downloaded, so this shows how it runs, not how well it learns
+    resnet_weights="none",  # nothing is downloaded; the demo is learnt on a random ResNet's features, too
 )
 
 

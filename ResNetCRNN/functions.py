@@ -102,6 +102,8 @@ def run(main: Callable[[], None], resumes: bool = True) -> None:
             leave("", 0)
     except (InputError, OSError) as error:  # from a worker process it comes wrapped in that one's traceback
         leave("Error: " + str(error).rpartition("InputError: ")[2].strip(), 1)
+    except torch.OutOfMemoryError:
+        leave("Error: the GPU's memory is full: lower --batch_size or the size of the frames", 1)
     except KeyboardInterrupt:
         again = quote(*sys.argv, *["--resume"] * ("--resume" not in sys.argv))
         again = f"torchrun ... {again}" if TORCHRUN else f"python {again}"
@@ -401,15 +403,14 @@ def make_loader(dataset: Dataset, args: argparse.Namespace, shuffle: bool, num_w
 
     Shuffled, every process gets the same number of clips; else each clip goes to exactly one process.
     """
-    rank, world_size = RANK, WORLD_SIZE
-    if args.batch_size % world_size:
+    if args.batch_size % WORLD_SIZE:
         raise InputError(f"--batch_size {args.batch_size} cannot be shared out evenly among "
-                         f"{world_size} processes")
+                         f"{WORLD_SIZE} processes")
     if shuffle:
-        sampler = DistributedSampler(dataset, world_size, rank, seed=args.seed)
+        sampler = DistributedSampler(dataset, WORLD_SIZE, RANK, seed=args.seed)
     else:
-        sampler = range(rank, len(dataset), world_size)
-    return DataLoader(dataset, args.batch_size // world_size, sampler=sampler, num_workers=num_workers,
+        sampler = range(RANK, len(dataset), WORLD_SIZE)
+    return DataLoader(dataset, args.batch_size // WORLD_SIZE, sampler=sampler, num_workers=num_workers,
                       persistent_workers=num_workers > 0, pin_memory=torch.cuda.is_available(),
                       worker_init_fn=ignore_interrupt,
                       generator=torch.Generator())  # or starting workers would draw dropout's random numbers
@@ -849,7 +850,7 @@ def load_checkpoint(path: str | Path, *keys: str, only_values: bool = False) -> 
             raise InputError("its check sums do not match")
         checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=only_values or None)
         if not isinstance(checkpoint, dict) or not checkpoint.keys() >= set(keys):
-            raise InputError("it has not what a checkpoint has")
+            raise InputError(f"it is not a dict with {', '.join(keys) or 'weights'}")
         return checkpoint
     except Exception as error:  # damaged data can raise nearly anything
         raise InputError(f"{path} is damaged or no checkpoint ({first_line(error)})")

@@ -213,3 +213,8 @@ def test_the_demo_is_learnt(model, epochs, tmp_path_factory):
     folder = tmp_path_factory.getbasetemp() / "demo"
     out = demo(model, folder, "--epochs", epochs).stdout
     assert "group: " in out and histories(folder / model)["test_score"].max() > 0.6
+
+
+def test_resnetcrnn_learns_its_training_videos_by_heart(small_data, tmp_path):
+    train("ResNetCRNN", small_data, tmp_path, "--epochs", "40", "--dropout", "0")
+    assert histories(tmp_path)["train_score"].max() > 0.9  # a third is chance
