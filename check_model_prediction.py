@@ -1,13 +1,19 @@
-"""Let a trained model predict: a list of all videos, or the five likeliest actions of any video.
+"""Let a trained model predict a list of all videos, or the actions of any video.
 
-    python check_model_prediction.py --model CRNN                       the best epoch, over its data set
-    python check_model_prediction.py --model CRNN --video a.mp4 b.avi   top 5 of video files or frame folders
+    python check_model_prediction.py --model CRNN
+        the best epoch, over all videos of its data set
+    python check_model_prediction.py --model CRNN --video a.mp4 b.avi folder
+        the five likeliest actions of video files or frame folders
     python check_model_prediction.py --model CRNN --video *.mp4 --csv top5.csv
-    python check_model_prediction.py --model CRNN --checkpoint encoder.pth decoder.pth   other weights
+        the same, also as a table
+    python check_model_prediction.py --model CRNN --checkpoint CRNN_epoch8.pth
+        this checkpoint (raw state dicts: encoder.pth decoder.pth)
 
-The list, UCF101_<model>_videos_prediction.pkl, is a pandas DataFrame with the columns filename, y, y_pred,
-confidence (0..1) and split; check_video_predictions.ipynb shows it. Sizes, frames and actions come from the
-checkpoint. The original tutorial's raw state dicts do not tell them: --img_x, --img_y, --frames do.
+The list, UCF101_<model>_videos_prediction.pkl, is a pandas DataFrame with the
+columns filename, y, y_pred, confidence (0..1) and split. The notebook
+check_video_predictions.ipynb shows it. Sizes, frames and actions come from the
+checkpoint. The original tutorial's raw state dicts do not tell them: --img_x,
+--img_y and --frames do.
 """
 import argparse
 import importlib
@@ -33,6 +39,7 @@ from functions import (WORLD_SIZE, Dataset_3DCNN, Dataset_CRNN, FeatureDataset, 
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter, allow_abbrev=False)
+    number = dict(type=int, metavar="int")
     parser.add_argument("--model", choices=SCRIPTS, required=True, help="the folder of the model's script")
     parser.add_argument("--demo", action="store_true", help="take the checkpoints of the script's --demo")
     parser.add_argument("--save_model_path", metavar="FOLDER", help="take the best checkpoint of this folder")
@@ -43,15 +50,15 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--csv", metavar="FILE", help="with --video: also write the top 5 into this table")
     parser.add_argument("--data_path", metavar="FOLDER", help="list this folder's videos, not the training's")
     parser.add_argument("--output", metavar="FILE", help="write the list here, not beside this script")
-    parser.add_argument("--batch_size", type=int, help="videos at a time, not the training's number")
-    parser.add_argument("--num_workers", type=int, default=cpu_count(), help="processes that read videos")
-    parser.add_argument("--begin_frame", type=int, help="first frame of a clip, not the training's")
-    parser.add_argument("--skip_frame", type=int, help="take every n-th frame, not the training's")
+    parser.add_argument("--batch_size", **number, help="videos at a time, not the training's number")
+    parser.add_argument("--num_workers", **number, default=cpu_count(), help="processes that read videos")
+    parser.add_argument("--begin_frame", **number, help="first frame of a clip, not the training's")
+    parser.add_argument("--skip_frame", **number, help="take every n-th frame, not the training's")
     raw = parser.add_argument_group("raw state dicts only, as they do not tell these")
     raw.add_argument("--action_name_path", metavar="FILE", help="the action names, a pickled list")
-    raw.add_argument("--img_x", type=int, help="height of the frames")
-    raw.add_argument("--img_y", type=int, help="width of the frames")
-    raw.add_argument("--frames", type=int, help="frames in a clip")
+    raw.add_argument("--img_x", **number, help="height of the frames")
+    raw.add_argument("--img_y", **number, help="width of the frames")
+    raw.add_argument("--frames", **number, help="frames in a clip")
     options = parser.parse_args()
     if options.csv and not options.video:
         parser.error("--csv goes with --video")

@@ -1,9 +1,11 @@
-"""Train and test a 2D CNN + LSTM on UCF101: the CNN encodes every frame, the LSTM reads the sequence.
+"""Train and test a 2D CNN + LSTM on UCF101.
 
-    python CRNN/UCF101_CRNN.py --demo                two minutes, on data it makes itself
-    python CRNN/UCF101_CRNN.py --data_path UCF-101   the unpacked .avi files, or frame folders
-    python CRNN/UCF101_CRNN.py --resume              go on where it was stopped
-    torchrun --nproc_per_node 2 CRNN/UCF101_CRNN.py  a process for each GPU
+    python CRNN/UCF101_CRNN.py --demo                small demo data
+    python CRNN/UCF101_CRNN.py --data_path UCF-101   the .avi files
+    python CRNN/UCF101_CRNN.py --resume              go on
+    torchrun --nproc_per_node 2 CRNN/UCF101_CRNN.py  on two GPUs
+
+The CNN encodes every frame, the LSTM reads the sequence.
 """
 import time
 from pathlib import Path

@@ -1,9 +1,9 @@
 """Train and test a 3D CNN on UCF101: a clip is an image with a third axis, time.
 
-    python Conv3D/UCF101_3DCNN.py --demo                two minutes, on data it makes itself
-    python Conv3D/UCF101_3DCNN.py --data_path UCF-101   the unpacked .avi files, or frame folders
-    python Conv3D/UCF101_3DCNN.py --resume              go on where it was stopped
-    torchrun --nproc_per_node 2 Conv3D/UCF101_3DCNN.py  a process for each GPU
+    python Conv3D/UCF101_3DCNN.py --demo                small demo data
+    python Conv3D/UCF101_3DCNN.py --data_path UCF-101   the .avi files
+    python Conv3D/UCF101_3DCNN.py --resume              go on
+    torchrun --nproc_per_node 2 Conv3D/UCF101_3DCNN.py  on two GPUs
 """
 import time
 from pathlib import Path

@@ -1,12 +1,13 @@
-"""Train and test ResNet-152 + LSTM on UCF101: the ResNet encodes every frame, the LSTM reads the sequence.
+"""Train and test ResNet-152 + LSTM on UCF101.
 
-    python ResNetCRNN/UCF101_ResNetCRNN.py --demo                two minutes, on data it makes itself
-    python ResNetCRNN/UCF101_ResNetCRNN.py --data_path UCF-101   the unpacked .avi files, or frame folders
-    python ResNetCRNN/UCF101_ResNetCRNN.py --resume              go on where it was stopped
-    torchrun --nproc_per_node 2 ResNetCRNN/UCF101_ResNetCRNN.py  a process for each GPU
+    python ResNetCRNN/UCF101_ResNetCRNN.py --demo                small demo data
+    python ResNetCRNN/UCF101_ResNetCRNN.py --data_path UCF-101   the .avi files
+    python ResNetCRNN/UCF101_ResNetCRNN.py --resume              go on
+    torchrun --nproc_per_node 2 ResNetCRNN/UCF101_ResNetCRNN.py  on two GPUs
 
-The ResNet is frozen, so its features of a clip never change: they are
-computed once and kept in save_model_path.
+The ResNet encodes every frame, the LSTM reads the sequence. The ResNet is
+frozen, so its features of a clip never change: they are computed once and
+kept in save_model_path.
 """
 import time
 from pathlib import Path

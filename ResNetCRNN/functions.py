@@ -74,7 +74,9 @@ def parse_args(doc: str, parameters: dict, demo: dict | None = None) -> argparse
         if isinstance(default, bool):
             kind = dict(action=argparse.BooleanOptionalAction)  # --resume, --no-resume
         else:
-            kind = dict(type=type(default), choices=choices[0] if choices else None)
+            kind = dict(type=type(default), metavar=type(default).__name__)
+        if choices:
+            kind = dict(type=type(default), choices=choices[0])
         parser.add_argument(f"--{name}", default=default, help=text, **kind)
     args = parser.parse_args()
     if demo and args.demo:
@@ -90,7 +92,10 @@ def parse_args(doc: str, parameters: dict, demo: dict | None = None) -> argparse
 
 
 class HelpFormatter(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpFormatter):
-    """Keep the line breaks of the script's docstring and show every default."""
+    """Keep the line breaks of the script's docstring and show every default that there is."""
+
+    def _get_help_string(self, action):
+        return action.help if action.default is None else super()._get_help_string(action)
 
 
 def run(main: Callable[[], None], resumes: bool = True) -> None:
