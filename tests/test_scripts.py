@@ -216,5 +216,7 @@ def test_the_demo_is_learnt(model, epochs, tmp_path_factory):
 
 
 def test_resnetcrnn_learns_its_training_videos_by_heart(small_data, tmp_path):
-    train("ResNetCRNN", small_data, tmp_path, "--epochs", "40", "--dropout", "0")
+    train("ResNetCRNN", small_data, tmp_path, "--epochs", "20", "--dropout", "0", "--learning_rate", "1e-2",
+          "--CNN_fc_hidden1", "64", "--CNN_fc_hidden2", "64", "--CNN_embed_dim", "64",
+          "--RNN_hidden_nodes", "64", "--RNN_hidden_layers", "1")
     assert histories(tmp_path)["train_score"].max() > 0.9  # a third is chance
