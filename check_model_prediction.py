@@ -66,8 +66,8 @@ def parse_arguments() -> argparse.Namespace:
         if type(value) is int and value < (0 if name == "num_workers" else 1):
             parser.error(f"argument --{name}: {value} is too small")
     for path in filter(None, (options.csv, options.output)):  # now, not after an hour of predicting
-        if not os.path.isdir(os.path.dirname(path) or "."):
-            parser.error(f"{path}: there is no such folder")
+        if not os.access(os.path.dirname(path) or ".", os.W_OK):
+            parser.error(f"{path}: there is no such folder, or it cannot be written to")
     return options
 
 
@@ -185,8 +185,10 @@ def predict_list(options, model, args, action_names, test_videos, device) -> Non
     output = options.output or REPO / f"UCF101_{options.model}_videos_prediction.pkl"
     write_atomically(output, lambda file: table.to_pickle(file))
     print(f"Output  {output}\n        {len(table):,} videos; look at them in check_video_predictions.ipynb")
-    for split, part in table.groupby("split", sort=False):
-        print(f"Accuracy {split:<7} {(part['y'] == part['y_pred']).mean():6.1%}  of {len(part):,} videos")
+    for split in ("train", "test", "unknown"):
+        part = table[table["split"] == split]
+        if len(part):
+            print(f"Accuracy {split:<7} {(part['y'] == part['y_pred']).mean():6.1%}  of {len(part):,} videos")
 
 
 def frame_rate_hint(path: str, skip_frame: int) -> str:
@@ -221,8 +223,9 @@ def predict_videos(options, model, args, action_names, device) -> None:
             rows.append({"video": path, "action": action_names[k], "probability": probability})
             bar = "#" * round(probability * (shutil.get_terminal_size().columns - 40))
             print(f"  {action_names[k]:<24} {probability:6.1%}  {bar}")
-    if options.csv:
+    if options.csv and rows:
         write_atomically(options.csv, lambda file: pd.DataFrame(rows).to_csv(file, index=False))
+        print(f"\nOutput  {options.csv}")
     if failed:
         sys.exit(1)
 

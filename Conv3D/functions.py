@@ -29,6 +29,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import zipfile
 from collections.abc import Callable
@@ -82,6 +83,9 @@ def parse_args(doc: str, parameters: dict, demo: dict | None = None) -> argparse
     if demo and args.demo:
         parser.set_defaults(**demo)  # a value given on the command line still wins
         args = parser.parse_args()
+    for name in vars(args):
+        if name.endswith("_path"):
+            setattr(args, name, os.path.abspath(getattr(args, name)))
     # torchrun's processes on one machine share out its cores
     args.num_workers = math.ceil(args.num_workers / int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
     for name, value in vars(args).items():
@@ -100,6 +104,8 @@ class HelpFormatter(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefau
 
 def run(main: Callable[[], None], resumes: bool = True) -> None:
     """Run a script: a user's mistake ends in one line and status 1, Ctrl-C in how to go on and status 130."""
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(line_buffering=True)  # a log file is written as it goes, too
     try:
         main()
         if TORCHRUN:
@@ -107,8 +113,13 @@ def run(main: Callable[[], None], resumes: bool = True) -> None:
             leave("", 0)
     except (InputError, OSError) as error:  # from a worker process it comes wrapped in that one's traceback
         leave("Error: " + str(error).rpartition("InputError: ")[2].strip(), 1)
-    except torch.OutOfMemoryError:
-        leave("Error: the GPU's memory is full: lower --batch_size or the size of the frames", 1)
+    except RuntimeError as error:
+        if "DataLoader worker (pid" in str(error):
+            leave("Error: a process that reads videos was killed, mostly for want of memory: lower "
+                  "--num_workers or --batch_size", 1)
+        if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
+            leave("Error: the memory is full: lower --batch_size or the size of the frames", 1)
+        raise
     except KeyboardInterrupt:
         again = quote(*sys.argv, *["--resume"] * ("--resume" not in sys.argv))
         again = f"torchrun ... {again}" if TORCHRUN else f"python {again}"
@@ -149,7 +160,9 @@ def load_action_names(path: str) -> list[str]:
     try:
         with open(path, "rb") as file:
             names = ListUnpickler(file).load()
-    except Exception as error:  # no such file, or damaged: a pickle can raise nearly anything
+    except OSError as error:
+        raise InputError(f"--action_name_path {path}: {error.strerror}; the README shows how to write one")
+    except Exception as error:  # a damaged pickle can raise nearly anything
         raise InputError(f"--action_name_path {path} is not a pickled list of str ({error}); the README "
                          "shows how to write one")
     if type(names) is not list or not names or not all(type(name) is str for name in names):
@@ -223,7 +236,8 @@ def list_videos(data_path: str, action_names: list[str]) -> list[Video]:
     Raises InputError if there is none, or one whose action is not in action_names.
     """
     if not os.path.isdir(data_path):
-        raise InputError(f"{data_path} is not a folder: give the folder of the videos by --data_path")
+        raise InputError(f"{data_path} is not a folder: give the folder of the videos by --data_path (--demo "
+                         "needs none)")
     spelling = {name.casefold(): name for name in action_names}  # the files say HandStandPushups
     videos, misnamed, unknown = {}, [], set()
     for name, path in find_videos(data_path):
@@ -237,8 +251,8 @@ def list_videos(data_path: str, action_names: list[str]) -> list[Video]:
     if misnamed:
         print(f"Skipped {len(misnamed)} not named v_<Action>_gNN_cNN, such as {', '.join(misnamed[:3])}")
     if unknown:
-        raise InputError(f"{data_path} has actions that are not in the list of --action_name_path: "
-                         + ", ".join(sorted(unknown)))
+        raise InputError(f"{data_path} has actions that are not in the list (of --action_name_path or of the "
+                         f"checkpoint): {', '.join(sorted(unknown))}")
     if not videos:
         raise InputError(f"{data_path} holds no video: no v_<Action>_gNN_cNN folder of frames or video file")
     return sorted(videos.values())
@@ -263,9 +277,11 @@ def check_frames(videos: list[Video], frames: list[int]) -> None:
                 raise InputError(f"{path} is an empty file: fetch it again or remove it")
         elif not os.path.exists(frame_path(path, last)) and count_frames(path) < last:  # counting is slow
             short.append(path)
+            if count_frames(path) == 0:
+                raise InputError(f"{path} holds no frames: they are named frame000001.jpg, and so on")
     if short:
-        raise InputError(f"{short[0]} has {count_frames(short[0])} frames, frame {last} is asked for: "
-                         f"lower --end_frame, or remove what is too short ({len(short)} in all)")
+        raise InputError(f"{short[0]} has {count_frames(short[0])} frames, frame {last} is asked for: remove "
+                         f"it, or train with a lower --end_frame ({len(short)} such in all)")
 
 
 def split_videos(videos: list[Video], split: str, seed: int) -> tuple[list[Video], list[Video]]:
@@ -298,14 +314,16 @@ def load_videos(args: argparse.Namespace) -> tuple[list[Video], list[Video], lis
     videos = list_videos(args.data_path, action_names)
     check_frames(videos, frames)
     train, test = split_videos(videos, args.split, args.seed)
-    print(f"Data    {len(videos):,} videos of {len({video.action for video in videos})} actions, "
+    count, listed = len({video.action for video in videos}), len(action_names)
+    actions = f"{count} actions" if count == listed else f"{count} of the {listed} actions listed"
+    print(f"Data    {len(videos):,} videos of {actions}, "
           f"frames {frames[0]} to {frames[-1]} ({len(frames)}), in\n        {args.data_path}")
     print(f"Split   {args.split}: {len(train):,} videos to train on, {len(test):,} to test on")
     sources = {(video.action, video.group) for video in train}
     leaked = sum((video.action, video.group) in sources for video in test) / len(test)
     if leaked:
         print(f"        {leaked:.1%} of the test videos have a sibling from the same source in\n"
-              "        training: not comparable with published results, as --split official1 is")
+              "        training: no fair test. --split group is one, official1 that of publications")
     return train, test, action_names
 
 
@@ -346,7 +364,7 @@ def read_video_file(path: str, frames: list[int], channels: int):
     else:
         if expected < frames[-1]:
             raise InputError(f"{path} has {decoded} frames, frame {frames[-1]} is asked for: "
-                             "lower --end_frame or remove the video")
+                             "remove it, or train with a lower --end_frame")
     yield from [None] * left
 
 
@@ -850,15 +868,16 @@ def load_checkpoint(path: str | Path, *keys: str, only_values: bool = False) -> 
     weights_only admits tensors and plain values, no code. The sums in the zip file tell a flipped bit.
     only_values leaves tensors on the disk, unchecked, for a quick look at the rest.
     """
+    if not os.path.isfile(path):
+        raise InputError(f"{path}: no such file")
     try:
-        if not only_values and zipfile.is_zipfile(path) and zipfile.ZipFile(path).testzip():
-            raise InputError("its check sums do not match")
+        whole = only_values or not zipfile.is_zipfile(path) or zipfile.ZipFile(path).testzip() is None
         checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=only_values or None)
-        if not isinstance(checkpoint, dict) or not checkpoint.keys() >= set(keys):
-            raise InputError(f"it is not a dict with {', '.join(keys) or 'weights'}")
-        return checkpoint
-    except Exception as error:  # damaged data can raise nearly anything
-        raise InputError(f"{path} is damaged or no checkpoint ({first_line(error)})")
+    except Exception:  # damaged data can raise nearly anything
+        whole = False
+    if not whole or not isinstance(checkpoint, dict) or not checkpoint.keys() >= set(keys):
+        raise InputError(f"{path} is damaged or no checkpoint")
+    return checkpoint
 
 
 def load_weights(model: nn.Module, state: dict, path: str | Path) -> None:
@@ -920,7 +939,8 @@ def plot_curves(path: Path, name: str, history: dict) -> None:
         for side, line, color in (("train", ".--", "#0072B2"), ("test", ".-", "#D55E00")):
             axes.plot(epochs, scale * np.array(history[f"{side}_{key}"]), line, color=color, label=side)
         value = scale * history[f"test_{key}"][best - 1]
-        axes.plot(best, value, "o", ms=10, mfc="none", color="black", label=f"best epoch {best}: {value:.4g}")
+        label = f"best epoch {best} (by accuracy): {value:.4g}"
+        axes.plot(best, value, "o", ms=10, mfc="none", color="black", label=label)
         axes.set(title=f"{name}: {ylabel}", xlabel="epoch", ylabel=ylabel)
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.3)
@@ -934,14 +954,18 @@ def resume_training(args, name: str, model, optimizer, action_names: list[str], 
     Raises InputError rather than overwrite a run without --resume, or go on with a run of other parameters.
     """
     folder = Path(args.save_model_path)
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()  # can be written to
+    except OSError as error:
+        raise InputError(f"--save_model_path {folder}: {error.strerror}")
     epochs = saved_epochs(folder, name)
     others = sorted(path.name for path in folder.glob("*_epoch*.pth") if not path.name.startswith(f"{name}_"))
     if others:
         raise InputError(f"{folder} holds {others[0]}: choose another --save_model_path")
     if epochs and not args.resume:
-        raise InputError(f"{folder} holds {name}_epoch{epochs[-1]}.pth: go on with --resume, or choose "
-                         "another --save_model_path")
+        raise InputError(f"{folder} holds {name}_epoch{epochs[-1]}.pth: go on with --resume, or begin "
+                         "again in another --save_model_path")
     for epoch in reversed(epochs):
         path = folder / f"{name}_epoch{epoch}.pth"
         try:
@@ -956,6 +980,8 @@ def resume_training(args, name: str, model, optimizer, action_names: list[str], 
         if RANK == 0:
             save_histories(folder, name, rest["history"])
         print(f"Resume  after epoch {epoch}, from {path}")
+        if epoch >= args.epochs:
+            print("        Nothing is left to train: raise --epochs to go on")
         return rest["history"]
     if epochs:
         raise InputError(f"no checkpoint in {folder} can be read: remove them to begin again")
@@ -990,13 +1016,17 @@ def print_epoch(args, history: dict, started: float) -> None:
 def print_outcome(args, name: str, history: dict) -> None:
     """Say where the results are and what to run next."""
     best, where = best_epoch(history), " --demo" * args.demo
-    if any(word.startswith("--save_model_path") for word in sys.argv):
+    if any(word.startswith("--save_model_path") for word in sys.argv):  # not the default
         where = f" --save_model_path {quote(args.save_model_path)}"
     print(f"\nBest    epoch {best}: test accuracy {history['test_score'][best - 1]:.1%}; "
           f"last, epoch {len(history['test_score'])}: {history['test_score'][-1]:.1%}\n"
           "        (the test videos chose the best epoch: report the last one's accuracy)\n"
-          f"Output  checkpoints, histories, fig_UCF101_{name}.png in\n        {args.save_model_path}\n"
-          f"Next    python check_model_prediction.py --model {name}{where}")
+          f"Output  checkpoints, histories, fig_UCF101_{name}.png in\n        {args.save_model_path}")
+    script = Path(__file__).resolve().parent.parent / "check_model_prediction.py"
+    if script.exists():
+        with contextlib.suppress(ValueError):  # on Windows, on another drive
+            script = os.path.relpath(script)
+        print(f"Next    python {quote(str(script))} --model {name}{where}")
 
 
 # ------------------------------------------------------------------------------ 11. Demo data

@@ -162,6 +162,10 @@ def test_too_few_frames_are_found_before_training(tmp_path):
         check_frames(videos, FRAMES)
     (tmp_path / "v_Punch_g01_c01" / "frame000010.jpg").unlink()  # a gap, not an end: the next stands in
     check_frames(videos[:1], FRAMES)
+    (tmp_path / "v_Punch_g00_c01").mkdir()
+    with pytest.raises(InputError, match="v_Punch_g00_c01 holds no frames: they are named frame000001.jpg"):
+        check_frames(list_videos(str(tmp_path), ACTIONS), FRAMES)
+    (tmp_path / "v_Punch_g00_c01").rmdir()
     write_video(tmp_path / "v_Punch_g03_c01.avi", make_images(0, count=7))
     with pytest.raises(InputError, match="v_Punch_g03_c01.avi has 7 frames"):
         read_clip(str(tmp_path / "v_Punch_g03_c01.avi"), FRAMES, 20, 20)
