@@ -65,6 +65,7 @@ class InputError(Exception):
     """Something the user can put right: run() prints it without a traceback and exits with status 1."""
 
 
+WORKER_DIED = "DataLoader worker (pid"  # torch raises this anywhere in the main process
 MAY_BE_ZERO = ("seed", "num_workers", "dropout")
 
 
@@ -114,7 +115,7 @@ def run(main: Callable[[], None], resumes: bool = True) -> None:
     except (InputError, OSError) as error:  # from a worker process it comes wrapped in that one's traceback
         leave("Error: " + str(error).rpartition("InputError: ")[2].strip(), 1)
     except RuntimeError as error:
-        if "DataLoader worker (pid" in str(error):
+        if WORKER_DIED in str(error):
             leave("Error: a process that reads videos was killed, mostly for want of memory: lower "
                   "--num_workers or --batch_size", 1)
         if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
@@ -844,6 +845,8 @@ def write_atomically(path: str | Path, write: Callable) -> None:
         replace(temporary, path)
     except (OSError, RuntimeError) as error:  # torch.save raises RuntimeError on a full disk
         Path(temporary).unlink(missing_ok=True)
+        if WORKER_DIED in str(error):
+            raise
         raise InputError(f"{path} could not be written ({first_line(error)}). What was saved before is as it "
                          "was; if the disk is full, make room (a training run goes on with --resume)")
 

@@ -98,6 +98,17 @@ def test_ctrl_c_says_how_to_go_on_and_leaves_no_worker(small_data, tmp_path):
         os.killpg(process.pid, 0)
 
 
+@pytest.mark.skipif(not Path("/proc").exists(), reason="finds the worker in /proc")
+def test_a_killed_worker_ends_the_run_with_what_to_do(small_data, tmp_path):
+    process = start(arguments("CRNN", small_data, tmp_path, "--epochs", "500", "--num_workers", "1"))
+    wait_for(lambda: (tmp_path / "CRNN_epoch1.pth").exists(), process)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    os.kill(int(children[-1]), signal.SIGKILL)  # as Linux does when memory is short
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 1 and "Traceback" not in err
+    assert "a process that reads videos was killed" in err and "--num_workers" in err
+
+
 def test_nothing_is_overwritten_without_resume(trained, small_data):
     done = train("CRNN", small_data, trained("CRNN"), check=False)
     assert done.returncode == 1 and "--resume" in done.stderr and "--save_model_path" in done.stderr

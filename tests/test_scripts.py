@@ -78,6 +78,8 @@ def test_only_the_best_and_the_last_epoch_stay_and_the_best_is_marked(small_data
     assert sorted(p.name for p in tmp_path.glob("*.pth")) == sorted(
         f"CRNN_{part}epoch{epoch}.pth" for part in ("", "optimizer_") for epoch in kept)
     assert f"epoch {best}: test accuracy" in out
+    out = train("CRNN", small_data, tmp_path, "--epochs", "5", "--resume").stdout
+    assert "Nothing is left to train: raise --epochs" in out and f"epoch {best}: test accuracy" in out
 
 
 def test_every_epoch_stays_if_asked(small_data, tmp_path):
@@ -174,7 +176,7 @@ def bad_command(case, data, tmp_path):
         return ["--batchsize", "3"], ["--batchsize"]
     if case == "save_model_path is a file":
         (tmp_path / "file").write_text("")
-        return ["--save_model_path", tmp_path / "file"], ["file", "exists"]
+        return ["--save_model_path", tmp_path / "file"], ["--save_model_path", "file", "exists"]
 
 
 @pytest.mark.parametrize("case", ["no data_path", "no videos", "unknown actions", "too few frames",
