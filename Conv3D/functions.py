@@ -55,6 +55,7 @@ from tqdm import tqdm
 # Ask Linux for huge pages for large tensors, before the first one: halves the time of a Conv3D step on a CPU
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
+# torchrun starts one process for each GPU and tells each its number, 0 to WORLD_SIZE - 1
 TORCHRUN = "WORLD_SIZE" in os.environ
 RANK, WORLD_SIZE = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
 
@@ -75,10 +76,10 @@ def parse_args(doc: str, parameters: dict, demo: dict | None = None) -> argparse
     for name, (default, text, *choices) in parameters.items():
         if isinstance(default, bool):
             kind = dict(action=argparse.BooleanOptionalAction)  # --resume, --no-resume
+        elif choices:
+            kind = dict(type=type(default), choices=choices[0])
         else:
             kind = dict(type=type(default), metavar=type(default).__name__)
-        if choices:
-            kind = dict(type=type(default), choices=choices[0])
         parser.add_argument(f"--{name}", default=default, help=text, **kind)
     args = parser.parse_args()
     if demo and args.demo:
@@ -276,13 +277,15 @@ def check_frames(videos: list[Video], frames: list[int]) -> None:
         if os.path.isfile(path):
             if os.path.getsize(path) == 0:
                 raise InputError(f"{path} is an empty file: fetch it again or remove it")
-        elif not os.path.exists(frame_path(path, last)) and count_frames(path) < last:  # counting is slow
-            short.append(path)
-            if count_frames(path) == 0:
+        elif not os.path.exists(frame_path(path, last)):
+            count = count_frames(path)  # slow, so only here
+            if count == 0:
                 raise InputError(f"{path} holds no frames: they are named frame000001.jpg, and so on")
+            if count < last:  # else a frame is missing in between, and another stands in
+                short.append(f"{path} has {count} frames")
     if short:
-        raise InputError(f"{short[0]} has {count_frames(short[0])} frames, frame {last} is asked for: remove "
-                         f"it, or train with a lower --end_frame ({len(short)} such in all)")
+        raise InputError(f"{short[0]}, frame {last} is asked for: remove it, or train with a lower "
+                         f"--end_frame ({len(short)} such in all)")
 
 
 def split_videos(videos: list[Video], split: str, seed: int) -> tuple[list[Video], list[Video]]:
@@ -324,7 +327,7 @@ def load_videos(args: argparse.Namespace) -> tuple[list[Video], list[Video], lis
     leaked = sum((video.action, video.group) in sources for video in test) / len(test)
     if leaked:
         print(f"        {leaked:.1%} of the test videos have a sibling from the same source in\n"
-              "        training: no fair test. --split group is one, official1 that of publications")
+              "        training: not a fair test. --split group is, and for UCF101 official1")
     return train, test, action_names
 
 
@@ -665,11 +668,11 @@ def get_device() -> torch.device:
             if gpu.index >= torch.cuda.device_count():
                 raise InputError(f"--nproc_per_node is above the {torch.cuda.device_count()} GPUs there are")
             torch.cuda.set_device(gpu)
-        store, rank, world_size = next(dist.rendezvous("env://"))
+        store, *_ = next(dist.rendezvous("env://"))
         if os.environ.get("GROUP_WORLD_SIZE") == "1":  # one machine, so all know the number of the restart:
             # the store outlives the processes, and restarted ones would meet the addresses of the dead
             store = dist.PrefixStore("attempt" + os.environ["TORCHELASTIC_RESTART_COUNT"], store)
-        dist.init_process_group(backend, store=store, rank=rank, world_size=world_size, device_id=gpu,
+        dist.init_process_group(backend, store=store, rank=RANK, world_size=WORLD_SIZE, device_id=gpu,
                                 timeout=timedelta(hours=2))  # some finish their features much earlier
         if RANK > 0:
             sys.stdout = open(os.devnull, "w")
@@ -679,7 +682,7 @@ def get_device() -> torch.device:
         hardware = f"{torch.cuda.device_count()} x {torch.cuda.get_device_name()}"
     else:
         hardware = f"CPU, {torch.get_num_threads()} threads"
-    print(f"Device  {hardware}" + f", {WORLD_SIZE} processes" * dist.is_initialized())
+    print(f"Device  {hardware}" + f", {WORLD_SIZE} processes" * TORCHRUN)
     return device
 
 
@@ -692,7 +695,7 @@ def parallelize(model: nn.Module, device: torch.device) -> nn.Module:
     total = sum(p.numel() for p in model.parameters())
     print(f"Model   {total:,} parameters, {trained:,} of them train")
     model = model.to(device)
-    if dist.is_initialized():
+    if TORCHRUN:
         return nn.parallel.DistributedDataParallel(model, gradient_as_bucket_view=True)  # no second copy
     return nn.DataParallel(model)
 
@@ -723,7 +726,7 @@ def train_one_epoch(model, device, train_loader, optimizer, epoch: int, args: ar
         sums += torch.stack([loss.detach() * len(y), (logits.argmax(1) == y).sum()])
         if step % args.log_interval == 0:
             bar.set_postfix(loss=f"{loss.item():.4f}")
-    if dist.is_initialized():
+    if TORCHRUN:
         dist.all_reduce(sums)
     (loss, correct), clips = sums.tolist(), train_loader.sampler.total_size  # clips of all processes
     if not math.isfinite(loss):
@@ -735,7 +738,7 @@ def train_one_epoch(model, device, train_loader, optimizer, epoch: int, args: ar
 def predict(model, device, loader, text: str = "Predict") -> tuple[torch.Tensor, torch.Tensor]:
     """Run the model in eval mode. Returns logits (V, K) float32, labels (V,): this process's, on the CPU."""
     model.eval()
-    if dist.is_initialized():
+    if TORCHRUN:
         model = model.module  # DistributedDataParallel would wait for processes that have fewer batches
         for buffer in model.buffers():  # each has BatchNorm statistics of its own: take those that are saved
             dist.broadcast(buffer, 0)
@@ -753,7 +756,7 @@ def evaluate(model, device, test_loader) -> tuple[float, float]:
     logits, y = predict(model, device, test_loader, "Test")
     loss = F.cross_entropy(logits.double(), y, reduction="sum")
     sums = torch.stack([loss, (logits.argmax(1) == y).sum(), torch.tensor(len(y))]).to(device)
-    if dist.is_initialized():
+    if TORCHRUN:
         dist.all_reduce(sums)
     loss, correct, clips = sums.tolist()
     return loss / clips, correct / clips
@@ -791,12 +794,12 @@ def cached_features(args: argparse.Namespace, model: nn.Module, videos: list[Vid
         loader = DataLoader(dataset, batch_sampler=[parts[path] for path in missing],
                             num_workers=args.num_workers, pin_memory=torch.cuda.is_available(),
                             worker_init_fn=ignore_interrupt)
-        extract = model.module.eval() if dist.is_initialized() else model.eval()  # unequal shares: no DDP
+        extract = model.module.eval() if TORCHRUN else model.eval()  # unequal shares: no DDP
         for path, (X, _) in zip(missing, progress_bar(loader, "Features")):
             X = X.to(device, non_blocking=True)
             features = extract(X, True).half().cpu()  # DataParallel fails on keywords if clips are few
             write_atomically(path, lambda file: torch.save(features, file))
-    if dist.is_initialized():
+    if TORCHRUN:
         dist.barrier()
     try:
         clips = [clip for path in parts for clip in torch.load(path, weights_only=True, mmap=True)]
@@ -874,11 +877,12 @@ def load_checkpoint(path: str | Path, *keys: str, only_values: bool = False) -> 
     if not os.path.isfile(path):
         raise InputError(f"{path}: no such file")
     try:
-        whole = only_values or not zipfile.is_zipfile(path) or zipfile.ZipFile(path).testzip() is None
         checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=only_values or None)
+        if not only_values and zipfile.is_zipfile(path) and zipfile.ZipFile(path).testzip():
+            checkpoint = None
     except Exception:  # damaged data can raise nearly anything
-        whole = False
-    if not whole or not isinstance(checkpoint, dict) or not checkpoint.keys() >= set(keys):
+        checkpoint = None
+    if not isinstance(checkpoint, dict) or not checkpoint.keys() >= set(keys):
         raise InputError(f"{path} is damaged or no checkpoint")
     return checkpoint
 
@@ -1065,7 +1069,7 @@ def make_demo_data(data_path: str, action_name_path: str) -> None:
                         Image.fromarray(frame).save(frame_path(str(folder), number), quality=95)
         write_atomically(action_name_path, lambda file: pickle.dump(DEMO_ACTIONS, file))
         replace(temporary, data_path)
-    if dist.is_initialized():
+    if TORCHRUN:
         dist.barrier()
 
 
