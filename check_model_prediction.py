@@ -1,85 +1,150 @@
-"""Let a trained model predict a list of all videos, or the actions of any video.
+"""Let a trained model predict a list of all videos, or what happens in any video.
 
-    python check_model_prediction.py --model CRNN
-        the best epoch, over all videos of its data set
-    python check_model_prediction.py --model CRNN --video a.mp4 b.avi folder
-        the five likeliest actions of video files or frame folders
-    python check_model_prediction.py --model CRNN --video *.mp4 --csv top5.csv
-        the same, also as a table
-    python check_model_prediction.py --model CRNN --checkpoint CRNN_epoch8.pth
-        this checkpoint (raw state dicts: encoder.pth decoder.pth)
+    python check_model_prediction.py --save_model_path CRNN/model_ckpt
+        the best epoch there, over all videos of its data set, as a list
+    python check_model_prediction.py --checkpoint CRNN_epoch8.pth --video a.mp4 folder
+        the five likeliest actions of video files, frame folders, folders of them
+    python check_model_prediction.py --model CRNN --video a.mp4 --clips 20 --plot a.png
+        what happens when: 20 clips spread over the video, and a picture of them
 
 The list, UCF101_<model>_videos_prediction.pkl, is a pandas DataFrame with the
-columns filename, y, y_pred, confidence (0..1) and split. The notebook
-check_video_predictions.ipynb shows it. Sizes, frames and actions come from the
-checkpoint. The original tutorial's raw state dicts do not tell them: --img_x,
---img_y and --frames do.
+columns filename, y, y_pred, confidence (0..1) and split (train, test or new).
+The notebook check_video_predictions.ipynb shows it. Sizes, frames and actions
+come from the checkpoint. The original tutorial's raw state dicts do not tell
+them: --img_x, --img_y and --frames do. --demo takes the demo's checkpoints.
 """
 import argparse
 import importlib
+import math
 import os
 import shutil
 import sys
+from collections import Counter
+from itertools import pairwise
 from pathlib import Path
+from typing import NamedTuple
 
-import av
+import numpy as np
 import pandas as pd
 import torch
 from joblib import cpu_count  # comes with scikit-learn
+from matplotlib.figure import Figure
+from PIL import Image
+from torch.utils.data import Dataset
 
 REPO = Path(__file__).resolve().parent
 SCRIPTS = {"Conv3D": "UCF101_3DCNN", "CRNN": "UCF101_CRNN", "ResNetCRNN": "UCF101_ResNetCRNN"}
 sys.path[:0] = [str(REPO / folder) for folder in SCRIPTS]
 
-from functions import (WORLD_SIZE, Dataset_3DCNN, Dataset_CRNN, FeatureDataset, HelpFormatter, InputError,  # noqa: E402
-                       Video, cached_features, check_frames, get_device, list_videos, load_action_names,
-                       load_checkpoint, load_weights, make_loader, parallelize, predict, run, saved_epochs,
-                       select_frames, write_atomically)
+from functions import (  # noqa: E402
+    WORLD_SIZE,
+    InputError,
+    Video,
+    atomic_file,
+    count_frames,
+    frame_rate,
+    frame_times,
+    get_device,
+    is_ucf101,
+    list_videos,
+    load_action_names,
+    load_checkpoint,
+    load_weights,
+    make_loader,
+    parallelize,
+    predict,
+    read_frame_folder,
+    read_video_file,
+    run,
+    saved_args,
+    saved_epochs,
+    select_frames,
+    unreadable_videos_named,
+    walk,
+)
+
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # colour-blind safe
+
+
+class Trained(NamedTuple):
+    """A model and what its checkpoint tells of it."""
+    name: str
+    model: torch.nn.Module  # on its device, in DataParallel
+    args: argparse.Namespace
+    action_names: list[str]  # by class index
+    sides: dict[str, set]  # names of the train and the test videos, as far as the checkpoint knows them
+    frame_rate: float | None  # of the training files
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter, allow_abbrev=False)
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
     number = dict(type=int, metavar="int")
-    parser.add_argument("--model", choices=SCRIPTS, required=True, help="the folder of the model's script")
-    parser.add_argument("--demo", action="store_true", help="take the checkpoints of the script's --demo")
+    parser.add_argument("--model", choices=SCRIPTS, help="take the best checkpoint in this model's folder")
+    parser.add_argument("--demo", action="store_true", help="with --model: of the script's --demo")
     parser.add_argument("--save_model_path", metavar="FOLDER", help="take the best checkpoint of this folder")
     parser.add_argument("--checkpoint", nargs="+", metavar="FILE",
                         help="take this checkpoint, or raw state dicts (of encoder and decoder: two files)")
     parser.add_argument("--video", nargs="+", metavar="PATH",
-                        help="predict these video files and frame folders")
-    parser.add_argument("--csv", metavar="FILE", help="with --video: also write the top 5 into this table")
+                        help="predict these video files, frame folders and folders of videos")
+    parser.add_argument("--clips", **number, help="clips spread over each video, not the training's number")
+    parser.add_argument("--csv", metavar="FILE", help="with --video: write a table, a row a clip and action")
+    parser.add_argument("--plot", metavar="FILE.png", help="with one --video: also draw what happens when")
     parser.add_argument("--data_path", metavar="FOLDER", help="list this folder's videos, not the training's")
     parser.add_argument("--output", metavar="FILE", help="write the list here, not beside this script")
     parser.add_argument("--batch_size", **number, help="videos at a time, not the training's number")
     parser.add_argument("--num_workers", **number, default=cpu_count(), help="processes that read videos")
     parser.add_argument("--begin_frame", **number, help="first frame of a clip, not the training's")
-    parser.add_argument("--skip_frame", **number, help="take every n-th frame, not the training's")
+    parser.add_argument("--skip_frame", **number, help="take every n-th frame, whatever the frame rates")
     raw = parser.add_argument_group("raw state dicts only, as they do not tell these")
-    raw.add_argument("--action_name_path", metavar="FILE", help="the action names, a pickled list")
+    raw.add_argument("--action_name_path", metavar="FILE", help="the actions, a text file or a pickled list")
     raw.add_argument("--img_x", **number, help="height of the frames")
     raw.add_argument("--img_y", **number, help="width of the frames")
     raw.add_argument("--frames", **number, help="frames in a clip")
     options = parser.parse_args()
-    if options.csv and not options.video:
-        parser.error("--csv goes with --video")
+    if not (options.model or options.save_model_path or options.checkpoint):
+        parser.error("which model? give --model, --save_model_path or --checkpoint")
+    if (options.csv or options.plot) and not options.video:
+        parser.error("--csv and --plot go with --video")
     for name, value in vars(options).items():
         if type(value) is int and value < (0 if name == "num_workers" else 1):
             parser.error(f"argument --{name}: {value} is too small")
-    for path in filter(None, (options.csv, options.output)):  # now, not after an hour of predicting
-        if not os.access(os.path.dirname(path) or ".", os.W_OK):
+    for path in filter(None, (options.csv, options.plot, options.output)):  # now, not after an hour of work
+        folder = os.path.dirname(path) or "."
+        if os.path.isdir(path) or not os.access(path if os.path.exists(path) else folder, os.W_OK):
             parser.error(f"{path}: there is no such folder, or it cannot be written to")
     return options
 
 
+# ------------------------------------------------------------------------------ the model
+
+
+def find_checkpoint(options: argparse.Namespace) -> tuple[dict, Path]:
+    """Load the checkpoint that the options name. Returns (checkpoint, its path)."""
+    if options.checkpoint:
+        states = [load_checkpoint(file) for file in options.checkpoint]
+        states = [state.get("state_dict", state) for state in states]
+        is_ours = len(states) == 1 and "action_names" in states[0]
+        return states[0] if is_ours else from_raw_weights(states, options), Path(options.checkpoint[0])
+    folder = options.save_model_path
+    if not folder:
+        script = importlib.import_module(SCRIPTS[options.model])
+        folder = script.DEMO["save_model_path"] if options.demo else script.PARAMETERS["save_model_path"][0]
+    names = [name for name in SCRIPTS if saved_epochs(folder, name)]
+    if options.model or len(names) != 1:
+        names = [name for name in names if name == options.model]
+    if not names:
+        raise InputError(f"{folder} holds no {options.model or '<model>'}_epoch*.pth, or those of several "
+                         "models: train first, or name a --checkpoint")
+    return load_best(Path(folder), names[0])
+
+
 def load_best(folder: Path, name: str) -> tuple[dict, Path]:
     """Load the checkpoint of the highest test accuracy (then the lowest test loss) in a folder."""
-    paths = [folder / f"{name}_epoch{epoch}.pth" for epoch in saved_epochs(folder, name)]
-    if not paths:
-        raise InputError(f"{folder} holds no {name}_epoch*.pth: train first, or name a --checkpoint")
     ranked = []
-    for path in paths:
+    for path in [folder / f"{name}_epoch{epoch}.pth" for epoch in saved_epochs(folder, name)]:
         try:
-            checkpoint = load_checkpoint(path, "test_score", "test_loss", only_values=True)
+            checkpoint = load_checkpoint(path, "test_score", "test_loss", tensors=False)
             ranked.append((-checkpoint["test_score"], checkpoint["test_loss"], path))
         except InputError as error:
             print(f"{error}: trying the others")
@@ -91,20 +156,37 @@ def load_best(folder: Path, name: str) -> tuple[dict, Path]:
     raise InputError(f"no checkpoint in {folder} can be read")
 
 
-def from_raw_weights(states: list[dict], script, options: argparse.Namespace) -> dict:
+def model_name(weights: dict, files: str) -> str:
+    """Tell the model by the names of its weights, without DataParallel's "module."."""
+    names = {name.removeprefix("encoder.") for name in weights}
+    if "resnet.0.weight" in names:
+        return "ResNetCRNN"
+    if "conv1.0.weight" in names or "LSTM.weight_ih_l0" in names or "decoder.LSTM.weight_ih_l0" in names:
+        return "CRNN"
+    if "conv1.weight" in names and "fc3.weight" in names:
+        return "Conv3D"
+    raise InputError(f"{files}: neither a checkpoint nor a state dict of Conv3D, CRNN or ResNetCRNN")
+
+
+def from_raw_weights(states: list[dict], options: argparse.Namespace) -> dict:
     """Make a checkpoint of the original's state dicts: sizes by the weights' shapes, the rest by flags."""
-    defaults = {name: default for name, (default, *_) in script.PARAMETERS.items()}
-    weights = {}
+    files, weights = ", ".join(options.checkpoint), {}
     for state in states:
-        if not all(torch.is_tensor(tensor) for tensor in state.values()):
-            raise InputError(f"{', '.join(options.checkpoint)}: neither a checkpoint nor a state dict")
+        if not state or not all(torch.is_tensor(tensor) for tensor in state.values()):
+            raise InputError(f"{files}: neither a checkpoint nor a state dict")
         state = {key.removeprefix("module."): tensor for key, tensor in state.items()}  # DataParallel adds it
-        part = "" if options.model == "Conv3D" else "decoder." if "LSTM.weight_ih_l0" in state else "encoder."
+        part = "decoder." if "LSTM.weight_ih_l0" in state else "encoder."
+        if "conv1.weight" in state or any(key.startswith(("encoder.", "decoder.")) for key in state):
+            part = ""
         weights.update({part + key: tensor for key, tensor in state.items()})
+    name = model_name(weights, files)
+    script = importlib.import_module(SCRIPTS[name])
+    defaults = {key: default for key, (default, *_) in script.PARAMETERS.items()}
     try:
-        if options.model == "Conv3D":
+        if name == "Conv3D":
             size = dict(fc_hidden1=len(weights["fc1.weight"]), fc_hidden2=len(weights["fc2.weight"]),
                         channels=weights["conv1.weight"].shape[1])
+            classes = len(weights["fc3.weight"])
         else:
             size = dict(CNN_fc_hidden1=len(weights["encoder.fc1.weight"]), img_x=256, img_y=342,
                         CNN_fc_hidden2=len(weights["encoder.fc2.weight"]),
@@ -112,122 +194,249 @@ def from_raw_weights(states: list[dict], script, options: argparse.Namespace) ->
                         RNN_hidden_layers=sum("LSTM.weight_ih" in key for key in weights),
                         RNN_hidden_nodes=weights["decoder.LSTM.weight_hh_l0"].shape[1],
                         RNN_FC_dim=len(weights["decoder.fc1.weight"]))
+            classes = len(weights["decoder.fc2.weight"])
     except KeyError as error:
-        raise InputError(f"{', '.join(options.checkpoint)}: no state dict of {options.model}: {error} is "
-                         "missing" + " (name the encoder's and the decoder's file)" * (len(states) == 1))
+        hint = " (name the encoder's and the decoder's file)" if len(states) == 1 else ""
+        raise InputError(f"{files}: no state dict of {name}: {error} is missing{hint}") from error
+    if size.get("channels", 3) not in (1, 3):
+        raise InputError(f"{files}: the model takes {size['channels']} channels; frames have 3 or, grey, 1")
     if options.img_x or options.img_y:
         x, y = options.img_x or options.img_y, options.img_y or options.img_x
         size.update(img_x=x, img_y=y, res_size=x)
     args = defaults | size | dict(end_frame=1 + (options.frames or 28), cache_features=False)
     action_names = sorted(load_action_names(options.action_name_path or defaults["action_name_path"]))
-    return dict(model=weights, args=args, action_names=action_names, epoch=None, test_videos=None)
+    if len(action_names) != classes:
+        raise InputError(f"{files}: the model knows {classes} actions, the list has {len(action_names)}: give "
+                         "its own by --action_name_path")
+    return dict(name=name, model=weights, args=args, action_names=action_names, epoch=None)
 
 
-def load_model(options: argparse.Namespace, device):
-    """Build the model. Returns (model, its parameters, action names by class, test videos' names or None)."""
-    script = importlib.import_module(SCRIPTS[options.model])
-    if options.checkpoint:
-        path = Path(options.checkpoint[0])
-        checkpoint, *others = [load_checkpoint(file) for file in options.checkpoint]
-        if others or "action_names" not in checkpoint:
-            checkpoint = from_raw_weights([checkpoint, *others], script, options)
-    else:
-        default = script.DEMO["save_model_path"] if options.demo else script.PARAMETERS["save_model_path"][0]
-        checkpoint, path = load_best(Path(options.save_model_path or default), options.model)
-    args = argparse.Namespace(**checkpoint["args"])
+def load_model(options: argparse.Namespace, device: torch.device) -> Trained:
+    """Build the model of the checkpoint that the options name, with its weights."""
+    checkpoint, path = find_checkpoint(options)
+    name = checkpoint.get("name") or model_name(checkpoint["model"], str(path))
+    if options.model and options.model != name:
+        raise InputError(f"{path} is no checkpoint of {options.model} but of {name}: leave --model out")
+    script = importlib.import_module(SCRIPTS[name])
+    args = argparse.Namespace(**saved_args(checkpoint, script.PARAMETERS))
     T = len(select_frames(args))
     args.begin_frame = options.begin_frame or args.begin_frame
     args.skip_frame = options.skip_frame or args.skip_frame
     args.end_frame = args.begin_frame + T * args.skip_frame
+    args.clips = options.clips or args.clips
     args.batch_size = options.batch_size or args.batch_size
     args.data_path = options.data_path or args.data_path
     args.num_workers, args.save_model_path = options.num_workers, str(path.parent)
     args.resnet_weights = "none"  # they are in the checkpoint
-    try:
-        model = script.build_model(args, len(checkpoint["action_names"]))
-    except AttributeError as error:
-        raise InputError(f"{path} is no checkpoint of {options.model}: it has no parameter {error.name}")
+    model = script.build_model(args, len(checkpoint["action_names"]))
     load_weights(model, checkpoint["model"], path)
-    print(f"Weights {path}" + (f", epoch {checkpoint['epoch']}" if checkpoint["epoch"] else ""))
-    return parallelize(model, device), args, checkpoint["action_names"], checkpoint["test_videos"]
+    print(f"Weights {path}, epoch {checkpoint['epoch']}" if checkpoint["epoch"] else f"Weights {path}")
+    sides = {side: set(checkpoint.get(f"{side}_videos", [])) for side in ("train", "test")}
+    return Trained(name, parallelize(model, device), args, checkpoint["action_names"], sides,
+                   checkpoint.get("frame_rate"))
 
 
-def make_dataset(name: str, videos: list[Video], labels: list[int], args):
-    """The clips in the model's form."""
-    if name == "Conv3D":
-        return Dataset_3DCNN(videos, labels, select_frames(args), args.img_x, args.img_y, args.channels)
-    size = (args.res_size, args.res_size) if name == "ResNetCRNN" else (args.img_x, args.img_y)
-    return Dataset_CRNN(videos, labels, select_frames(args), *size)
+# ------------------------------------------------------------------------------ a list of all videos
 
 
-def predict_list(options, model, args, action_names, test_videos, device) -> None:
+def predict_list(options: argparse.Namespace, trained: Trained, device) -> None:
     """Predict every video of the data set, write the list, print the accuracy on each side of the split."""
+    args, action_names = trained.args, trained.action_names
     videos = list_videos(args.data_path, action_names)
-    check_frames(videos, select_frames(args))
-    labels = [action_names.index(video.action) for video in videos]
-    if options.model == "ResNetCRNN" and args.cache_features:
-        features, args.num_workers = cached_features(args, model, videos, device), 0
-        dataset = FeatureDataset(features, videos, labels)
-    else:
-        dataset = make_dataset(options.model, videos, labels, args)
-    loader = make_loader(dataset, args, shuffle=False, num_workers=args.num_workers)
-    logits, _ = predict(model, device, loader)
-    confidence, predicted = logits.softmax(1).max(1)
-    test = set(test_videos or [])
-    known = not test.isdisjoint(video.name for video in videos)  # else they are not those of the training
+    script = importlib.import_module(SCRIPTS[trained.name])
+    with unreadable_videos_named(args, videos):
+        dataset = script.make_dataset(args, videos, trained.model, device)
+        loader = make_loader(dataset, args, shuffle=False)
+        log_probabilities, _ = predict(trained.model, device, loader, args.clips)
+    confidence, predicted = log_probabilities.exp().max(1)
     table = pd.DataFrame({
         "filename": [video.name for video in videos],
         "y": [video.action for video in videos],
         "y_pred": [action_names[k] for k in predicted],
         "confidence": confidence.numpy(),
-        "split": [("test" if video.name in test else "train") if known else "unknown" for video in videos],
+        "split": [side_of(video, trained.sides) for video in videos],
     })
-    output = options.output or REPO / f"UCF101_{options.model}_videos_prediction.pkl"
-    write_atomically(output, lambda file: table.to_pickle(file))
+    output = options.output or REPO / f"UCF101_{trained.name}_videos_prediction.pkl"
+    with atomic_file(output) as file:
+        table.to_pickle(file)
     print(f"Output  {output}\n        {len(table):,} videos; look at them in check_video_predictions.ipynb")
-    for split in ("train", "test", "unknown"):
+    for split in ("train", "test", "new", "unknown"):
         part = table[table["split"] == split]
         if len(part):
             print(f"Accuracy {split:<7} {(part['y'] == part['y_pred']).mean():6.1%}  of {len(part):,} videos")
 
 
-def frame_rate_hint(path: str, skip_frame: int) -> str:
-    """Return a hint if a file has far more frames a second than UCF101's 25: movements would look slower."""
-    if os.path.isdir(path):
-        return ""
-    with av.open(path) as container:
-        rate = float(container.streams.video[0].average_rate or 0)
-    if rate / skip_frame < 1.5 * 25:
-        return ""
-    return f"  ({rate:.0f} frames a second, UCF101 has 25: try --skip_frame {round(rate / 25)})"
+def side_of(video: Video, sides: dict[str, set]) -> str:
+    """train, test or new; unknown where the checkpoint is too old to know its training videos, or raw."""
+    for side, names in sides.items():
+        if video.name in names:
+            return side
+    return "new" if sides["train"] else "unknown"
 
 
-def predict_videos(options, model, args, action_names, device) -> None:
-    """Print the five likeliest actions of each video, and write them into a table."""
-    rows, failed = [], False
-    for path in options.video:
+# ------------------------------------------------------------------------------ any video
+
+
+def predict_videos(options: argparse.Namespace, trained: Trained, device: torch.device) -> None:
+    """Print the likeliest actions of each video and of its clips; write them as a table and a picture."""
+    paths = [found for path in options.video for found in expand(path)]
+    if options.plot and len(paths) > 1:
+        raise InputError(f"--plot draws one video; --video names {len(paths)}")
+    tables, failed = [], False
+    for path in paths:
         try:
-            if not os.path.exists(path):
-                raise InputError(f"{path}: no such file or folder")
-            video = Video(os.path.basename(os.path.normpath(path)), path, "", 0)
-            check_frames([video], select_frames(args))
-            X, y = make_dataset(options.model, [video], [0], args)[0]
+            args, note = fit_frame_rate(trained, path, options)
+            table, middles = predict_clips(trained, args, path, device)
         except InputError as error:
             print(f"Error: {error}", file=sys.stderr)
             failed = True
             continue
-        logits, _ = predict(model, device, [(X[None], torch.tensor([y]))])
-        print(f"\n{video.name}{frame_rate_hint(path, args.skip_frame)}")
-        top = logits.softmax(1)[0].topk(min(5, len(action_names)))
-        for probability, k in zip(top.values.tolist(), top.indices.tolist()):
-            rows.append({"video": path, "action": action_names[k], "probability": probability})
-            bar = "#" * round(probability * (shutil.get_terminal_size().columns - 40))
-            print(f"  {action_names[k]:<24} {probability:6.1%}  {bar}")
-    if options.csv and rows:
-        write_atomically(options.csv, lambda file: pd.DataFrame(rows).to_csv(file, index=False))
+        print_prediction(table, path, note)
+        tables.append(table)
+        if options.plot:
+            with atomic_file(options.plot) as file:
+                plot_timeline(table, read_strip(path, middles)).savefig(file, format="png", dpi=100)
+            print(f"\nOutput  {options.plot}")
+    if options.csv and tables:
+        with atomic_file(options.csv) as file:
+            pd.concat(tables).to_csv(file, index=False, errors="backslashreplace")
         print(f"\nOutput  {options.csv}")
     if failed:
         sys.exit(1)
+
+
+def expand(path: str) -> list[str]:
+    """Return the videos that a path names: those below a folder of videos, else itself."""
+    if not os.path.exists(path):
+        raise InputError(f"{path}: no such file or folder")
+    return [found for found, *_ in walk(path, (), Counter())] or [path] if os.path.isdir(path) else [path]
+
+
+def fit_frame_rate(trained: Trained, path: str, options) -> tuple[argparse.Namespace, str]:
+    """Take every n-th frame of a file n times as fast as the training's. Returns (args, what to say)."""
+    args = argparse.Namespace(**vars(trained.args))
+    rate, usual = frame_rate(path), trained.frame_rate or (25 if is_ucf101(trained.action_names) else None)
+    if options.skip_frame or not rate or not usual or 2 / 3 < rate / usual < 1.5:
+        return args, ""
+    rates = f"{rate:.0f} frames a second, the training's had {usual:.0f}: "
+    if rate < usual:
+        return args, rates + "movements look faster than in training"
+    n, T = round(rate / usual), len(select_frames(args))
+    args.skip_frame *= n
+    args.end_frame = args.begin_frame + args.skip_frame * T
+    return args, rates + f"every {'second' if n == 2 else f'{n}th'} is taken"
+
+
+class ClipBatches:
+    """The clips of one video as batches (X, y) of one, read as they are asked for."""
+
+    def __init__(self, dataset: Dataset):
+        self.dataset = dataset
+
+    def __len__(self):
+        return self.dataset.clips
+
+    def __iter__(self):
+        for X in self.dataset.read(0):
+            yield X[None], torch.tensor([0])
+
+
+def predict_clips(trained: Trained, args: argparse.Namespace, path: str, device) -> tuple[pd.DataFrame, list]:
+    """Predict each of the clips that are spread over a video, one at a time.
+
+    Returns:
+        a table with the columns video, start, end (seconds), action and probability, a row a clip and action,
+        the likeliest of a clip first; table.attrs: "seconds", of the whole video, and "timed" (False: a frame
+        folder, whose seconds are guessed by the training's frame rate)
+        [(second, frame number), ...] of the middles of clips, at most 12
+    """
+    times = frame_times(path) if os.path.isfile(path) else []
+    count, timed = len(times) or count_frames(path), bool(times)
+    if not timed:
+        times = [number / (trained.frame_rate or 25) for number in range(max(1, count))]
+    numbers = select_frames(args)
+    args.clips = min(args.clips, max(1, count - numbers[-1] + 1))  # or some would be the same
+    args.cache_features = False
+    script = importlib.import_module(SCRIPTS[trained.name])
+    dataset = script.make_dataset(args, [Video(path, path, "", "")], trained.model, device)
+    log_probabilities, _ = predict(trained.model, device, ClipBatches(dataset))
+    rows, middles = [], []
+    for clip, probabilities in zip(dataset.frame_numbers_of(0), log_probabilities.exp(), strict=True):
+        start, middle, end = (min(number, len(times)) for number in (clip[0], clip[len(clip) // 2], clip[-1]))
+        middles.append((times[middle - 1], middle))
+        for label in probabilities.argsort(descending=True).tolist():
+            rows.append((path, times[start - 1], times[end - 1], trained.action_names[label],
+                         float(probabilities[label])))
+    table = pd.DataFrame(rows, columns=["video", "start", "end", "action", "probability"])
+    table.attrs = dict(seconds=times[-1], timed=timed)
+    chosen = np.linspace(0, len(middles) - 1, min(12, len(middles))).round().astype(int)
+    return table, [middles[k] for k in chosen]
+
+
+def print_prediction(table: pd.DataFrame, path: str, note: str) -> None:
+    """Print the five likeliest actions of a video, by the mean of its clips, and then those of each clip."""
+    clips, notes = table.drop_duplicates(["start", "end"]), [note] if note else []
+    name = os.path.basename(os.path.normpath(path))
+    if len(clips) > 1:
+        notes.append(f"the mean of {len(clips)} clips")
+    elif table.attrs["seconds"] > clips["end"].iloc[0]:
+        start, end, _ = clips[["start", "end", "probability"]].iloc[0]
+        number = min(20, math.ceil(table.attrs["seconds"] / max(end - start, 0.1)))
+        notes.append(f"seconds {start:.1f} to {end:.1f} of {table.attrs['seconds']:.1f} were looked at; "
+                     f"--clips {number} sees more")
+    print(f"\n{name}")
+    for line in notes:
+        print(f"  ({line})")
+    mean = table.groupby("action")["probability"].mean().sort_values(ascending=False)
+    for action, probability in mean.head(5).items():
+        bar = "#" * round(probability * (shutil.get_terminal_size().columns - 40))
+        print(f"  {action:<24} {probability:6.1%}  {bar}")
+    if len(clips) > 1:
+        print("\n  seconds" if table.attrs["timed"] else "\n  seconds, guessed from the frames")
+        for row in clips.itertuples():
+            print(f"  {row.start:7.1f} to {row.end:7.1f}  {row.action:<24} {row.probability:6.1%}")
+
+
+def read_strip(path: str, middles: list) -> list[tuple[float, np.ndarray]]:
+    """Read frames as small pictures: [(second, uint8 (H, W, 3)), ...]."""
+    strip, seconds = [], {number: second for second, number in middles}
+    read = read_frame_folder if os.path.isdir(path) else read_video_file
+    for number, pixels in read(path, sorted(seconds), 3):
+        image = Image.fromarray(np.ascontiguousarray(pixels))
+        image.thumbnail((240, 240))
+        strip.append((seconds.get(number, middles[-1][0]), np.asarray(image)))
+    return strip
+
+
+def plot_timeline(table: pd.DataFrame, strip: list) -> Figure:
+    """Draw frames of a video over time, and below them the probabilities of its likeliest actions."""
+    mean = table.groupby("action")["probability"].mean()
+    firsts = table.drop_duplicates(["start", "end"])["action"].value_counts()
+    actions = sorted(mean.index, key=lambda action: (-firsts.get(action, 0), -mean[action]))[:len(COLORS)]
+    seconds = max(table.attrs["seconds"], table["end"].max(), 0.1)
+    apart = min([later - second for (second, _), (later, _) in pairwise(strip)], default=seconds)
+    width = 0.96 * min(apart, seconds / 6)  # of a picture, in seconds; the axes are 10 inches wide
+    tallest = max(picture.shape[0] / picture.shape[1] for _, picture in strip) * 10 * width / seconds
+    inches = 4.8 + tallest
+    figure = Figure(figsize=(11, inches))
+    bottom = figure.add_axes([0.07, 0.6 / inches, 10 / 11, 3 / inches])
+    top = figure.add_axes([0.07, 4.3 / inches, 10 / 11, tallest / inches], sharex=bottom)
+    for second, picture in strip:
+        height = picture.shape[0] / picture.shape[1] * 10 * width / seconds
+        left = min(max(second - width / 2, 0), seconds - width)
+        top.imshow(picture, extent=(left, left + width, 0, height), aspect="auto")
+    top.set_ylim(0, tallest)
+    top.axis("off")
+    top.set_title(os.path.basename(os.path.normpath(table["video"].iloc[0])), loc="left")
+    for action, color in zip(actions, COLORS, strict=False):
+        part = table[table["action"] == action]
+        bottom.plot((part["start"] + part["end"]) / 2, 100 * part["probability"], color=color, lw=1.5)
+        bottom.hlines(100 * part["probability"], part["start"], part["end"], color=color, lw=4, label=action)
+    xlabel = "seconds" if table.attrs["timed"] else "seconds, guessed from the frames"
+    bottom.set(xlim=(0, seconds), ylim=(-2, 102), xlabel=xlabel, ylabel="probability (%)")
+    bottom.grid(alpha=0.3)
+    bottom.legend(loc="lower left", bbox_to_anchor=(0, 1), ncol=3, frameon=False, borderaxespad=0.2)
+    return figure
 
 
 def main():
@@ -235,11 +444,11 @@ def main():
     if WORLD_SIZE > 1:
         raise InputError("one process predicts: start this by python, not by torchrun")
     device = get_device()
-    model, args, action_names, test_videos = load_model(options, device)
+    trained = load_model(options, device)
     if options.video:
-        predict_videos(options, model, args, action_names, device)
+        predict_videos(options, trained, device)
     else:
-        predict_list(options, model, args, action_names, test_videos, device)
+        predict_list(options, trained, device)
 
 
 if __name__ == "__main__":

@@ -10,11 +10,28 @@ from pathlib import Path
 
 import torch
 from joblib import cpu_count  # comes with scikit-learn
-from sklearn.preprocessing import LabelEncoder
 
-from functions import (CNN3D, SPLITS, Dataset_3DCNN, evaluate, get_device, labels2cat, load_videos,
-                       make_demo_data, make_loader, parallelize, parse_args, print_epoch, print_outcome,
-                       resume_training, run, save_epoch, select_frames, train_one_epoch)
+from functions import (
+    CNN3D,
+    Dataset_3DCNN,
+    add_epoch,
+    check_output_folder,
+    evaluate,
+    get_device,
+    load_videos,
+    make_demo_data,
+    make_loader,
+    parallelize,
+    parse_args,
+    print_epoch,
+    print_outcome,
+    resume_training,
+    run,
+    save_epoch,
+    select_frames,
+    train_one_epoch,
+    unreadable_videos_named,
+)
 
 NAME = "Conv3D"  # of the output files
 HERE = Path(__file__).resolve().parent
@@ -23,14 +40,16 @@ REPO = HERE.parent
 # Every parameter is a flag, too: --batch_size 16
 PARAMETERS = dict(
     # paths
-    data_path=(str(REPO / "UCF101" / "jpegs_256"), "folder of the videos: frame folders or video files"),
-    action_name_path=(str(REPO / "UCF101actions.pkl"), "the action names, a pickled list"),
+    data_path=(str(REPO / "UCF101" / "jpegs_256"), "folder of the videos: files or folders of frames"),
+    action_name_path=(str(REPO / "UCF101actions.pkl"), "the actions: a text file, a pickled list, or none: "
+                      "those found"),
     save_model_path=(str(HERE / "model_ckpt"), "folder for checkpoints, curves and histories"),
     # data
-    split=("random", "how to divide training and test videos", SPLITS),
+    split=("random", "test videos: random, group, official1..3, folders, or a file that names them"),
     begin_frame=(1, "first frame of a clip, counted from 1"),
     end_frame=(29, "frame at which a clip ends, not taken"),
     skip_frame=(1, "take every n-th frame"),
+    clips=(1, "clips spread over a video: one is drawn to train on, a test takes the mean of all"),
     img_x=(256, "height to which frames are resized"),
     img_y=(342, "width to which frames are resized"),
     channels=(3, "3 reads colour, 1 reads grey", (1, 3)),
@@ -38,13 +57,15 @@ PARAMETERS = dict(
     fc_hidden1=(256, "nodes of the first linear layer"),
     fc_hidden2=(256, "nodes of the second linear layer"),
     # training
-    dropout=(0.2, "dropout probability"),
+    augment=("none", "crop training clips at random; crop_flip: also mirror", ("none", "crop", "crop_flip")),
+    dropout=(0.2, "dropout probability", 0),
     epochs=(15, "times to train on every video"),
     batch_size=(30, "videos a step, over all GPUs"),
     learning_rate=(1e-4, "step size of Adam"),
-    seed=(42, "of the split, the initial weights, the order of videos and dropout"),
+    lr_schedule=("constant", "cosine: warm up shortly, then fall to 0", ("constant", "cosine")),
+    seed=(42, "of the split, initial weights, order of videos, clips, crops and dropout", 0),
     log_interval=(10, "steps between updates of the loss shown"),
-    num_workers=(cpu_count(), "processes that read videos"),
+    num_workers=(cpu_count(), "processes that read videos", 0),
     resume=(False, "go on from the last checkpoint in save_model_path, if there is one"),
     keep_all_epochs=(False, "keep every epoch's checkpoint, not only the best and the last"),
     demo=(False, "train a small model on small videos made on the spot"),
@@ -63,40 +84,36 @@ def build_model(args, num_classes: int) -> CNN3D:
                  in_channels=args.channels)
 
 
+def make_dataset(args, videos: list, model, device) -> Dataset_3DCNN:
+    """Clips, uint8 (C, T, H, W), and class indices."""
+    return Dataset_3DCNN(videos, select_frames(args), args.img_x, args.img_y, args.channels, args.clips)
+
+
 def main():
     args = parse_args(__doc__, PARAMETERS, DEMO)
     device = get_device()
     if args.demo:
         make_demo_data(args.data_path, args.action_name_path)
+    data = load_videos(args)
+    check_output_folder(args, NAME)
 
-    # data
-    train_videos, test_videos, action_names = load_videos(args)
-    label_encoder = LabelEncoder().fit(action_names)
-    train_labels = labels2cat(label_encoder, [video.action for video in train_videos])
-    test_labels = labels2cat(label_encoder, [video.action for video in test_videos])
-
-    # model and optimizer
     torch.manual_seed(args.seed)
-    model = parallelize(build_model(args, len(action_names)), device)
+    model = parallelize(build_model(args, len(data.action_names)), device)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.Adam(trained, lr=args.learning_rate, fused=True)
-    history = resume_training(args, NAME, model, optimizer, action_names, test_videos)
+    history = resume_training(args, PARAMETERS, NAME, model, optimizer, data)
 
-    # clips: uint8 (C, T, H, W)
-    frames, num_workers = select_frames(args), args.num_workers
-    train_set = Dataset_3DCNN(train_videos, train_labels, frames, args.img_x, args.img_y, args.channels)
-    test_set = Dataset_3DCNN(test_videos, test_labels, frames, args.img_x, args.img_y, args.channels)
-    train_loader = make_loader(train_set, args, shuffle=True, num_workers=num_workers)
-    test_loader = make_loader(test_set, args, shuffle=False, num_workers=num_workers)
-
-    for epoch in range(len(history["test_loss"]), args.epochs):
-        started = time.time()
-        train_loss, train_score = train_one_epoch(model, device, train_loader, optimizer, epoch, args)
-        test_loss, test_score = evaluate(model, device, test_loader)
-        for key, value in zip(history, (train_loss, train_score, test_loss, test_score)):
-            history[key].append(value)
-        print_epoch(args, history, started)
-        save_epoch(args, NAME, model, optimizer, history, action_names, test_videos)
+    with unreadable_videos_named(args, data.train + data.test):
+        train_loader = make_loader(make_dataset(args, data.train, model, device), args, shuffle=True)
+        test_loader = make_loader(make_dataset(args, data.test, model, device), args, shuffle=False)
+        for epoch in range(len(history["test_loss"]), args.epochs):
+            started = time.time()
+            train_loader.sampler.set_epoch(epoch)  # the order of the videos, and the clip drawn of each
+            train = train_one_epoch(model, device, train_loader, optimizer, epoch, args)  # loss, accuracy
+            test = evaluate(model, device, test_loader, args.clips)
+            add_epoch(history, train, test)
+            print_epoch(args, history, started)
+            save_epoch(args, NAME, model, optimizer, history, data)
     print_outcome(args, NAME, history)
 
 

@@ -14,12 +14,32 @@ from pathlib import Path
 
 import torch
 from joblib import cpu_count  # comes with scikit-learn
-from sklearn.preprocessing import LabelEncoder
+from torch.utils.data import Dataset
 
-from functions import (CRNN, SPLITS, Dataset_CRNN, DecoderRNN, FeatureDataset, ResCNNEncoder, cached_features,
-                       evaluate, get_device, labels2cat, load_videos, make_demo_data, make_loader,
-                       parallelize, parse_args, print_epoch, print_outcome, resume_training, run, save_epoch,
-                       select_frames, train_one_epoch)
+from functions import (
+    CRNN,
+    Dataset_CRNN,
+    DecoderRNN,
+    ResCNNEncoder,
+    add_epoch,
+    cache_features,
+    check_output_folder,
+    evaluate,
+    get_device,
+    load_videos,
+    make_demo_data,
+    make_loader,
+    parallelize,
+    parse_args,
+    print_epoch,
+    print_outcome,
+    resume_training,
+    run,
+    save_epoch,
+    select_frames,
+    train_one_epoch,
+    unreadable_videos_named,
+)
 
 NAME = "ResNetCRNN"  # of the output files
 HERE = Path(__file__).resolve().parent
@@ -28,14 +48,16 @@ REPO = HERE.parent
 # Every parameter is a flag, too: --batch_size 16
 PARAMETERS = dict(
     # paths
-    data_path=(str(REPO / "UCF101" / "jpegs_256"), "folder of the videos: frame folders or video files"),
-    action_name_path=(str(REPO / "UCF101actions.pkl"), "the action names, a pickled list"),
+    data_path=(str(REPO / "UCF101" / "jpegs_256"), "folder of the videos: files or folders of frames"),
+    action_name_path=(str(REPO / "UCF101actions.pkl"), "the actions: a text file, a pickled list, or none: "
+                      "those found"),
     save_model_path=(str(HERE / "model_ckpt"), "folder for checkpoints, curves and histories"),
     # data
-    split=("random", "how to divide training and test videos", SPLITS),
+    split=("random", "test videos: random, group, official1..3, folders, or a file that names them"),
     begin_frame=(1, "first frame of a clip, counted from 1"),
     end_frame=(29, "frame at which a clip ends, not taken"),
     skip_frame=(1, "take every n-th frame"),
+    clips=(1, "clips spread over a video: one is drawn to train on, a test takes the mean of all"),
     res_size=(224, "height and width to which frames are resized"),
     # ResCNNEncoder
     resnet_weights=("IMAGENET1K_V1", "ResNet-152 weights: a name of torchvision's, a file, or none"),
@@ -47,13 +69,15 @@ PARAMETERS = dict(
     RNN_hidden_nodes=(512, "LSTM nodes a layer"),
     RNN_FC_dim=(256, "nodes of the linear layer behind it"),
     # training
-    dropout=(0.3, "dropout probability"),
+    augment=("none", "crop training clips at random; crop_flip: also mirror", ("none", "crop", "crop_flip")),
+    dropout=(0.3, "dropout probability", 0),
     epochs=(120, "times to train on every video"),
     batch_size=(40, "videos a step, over all GPUs"),
     learning_rate=(1e-3, "step size of Adam"),
-    seed=(42, "of the split, the initial weights, the order of videos and dropout"),
+    lr_schedule=("constant", "cosine: warm up shortly, then fall to 0", ("constant", "cosine")),
+    seed=(42, "of the split, initial weights, order of videos, clips, crops and dropout", 0),
     log_interval=(10, "steps between updates of the loss shown"),
-    num_workers=(cpu_count(), "processes that read videos"),
+    num_workers=(cpu_count(), "processes that read videos", 0),
     cache_features=(True, "train on the ResNet's features, computed once; else on frames, every epoch anew"),
     resume=(False, "go on from the last checkpoint in save_model_path, if there is one"),
     keep_all_epochs=(False, "keep every epoch's checkpoint, not only the best and the last"),
@@ -80,45 +104,38 @@ def build_model(args, num_classes: int) -> CRNN:
     return CRNN(encoder, decoder)
 
 
+def make_dataset(args, videos: list, model, device) -> Dataset:
+    """The ResNet's features of clips, float16 (T, 2048), or clips, uint8 (T, 3, H, W), and class indices."""
+    if args.cache_features:
+        return cache_features(args, model, videos, device)
+    return Dataset_CRNN(videos, select_frames(args), args.res_size, args.res_size, clips=args.clips)
+
+
 def main():
     args = parse_args(__doc__, PARAMETERS, DEMO)
     device = get_device()
     if args.demo:
         make_demo_data(args.data_path, args.action_name_path)
+    data = load_videos(args)
+    check_output_folder(args, NAME)
 
-    # data
-    train_videos, test_videos, action_names = load_videos(args)
-    label_encoder = LabelEncoder().fit(action_names)
-    train_labels = labels2cat(label_encoder, [video.action for video in train_videos])
-    test_labels = labels2cat(label_encoder, [video.action for video in test_videos])
-
-    # model and optimizer
     torch.manual_seed(args.seed)
-    model = parallelize(build_model(args, len(action_names)), device)
+    model = parallelize(build_model(args, len(data.action_names)), device)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.Adam(trained, lr=args.learning_rate, fused=True)
-    history = resume_training(args, NAME, model, optimizer, action_names, test_videos)
+    history = resume_training(args, PARAMETERS, NAME, model, optimizer, data)
 
-    # clips: float16 features (T, 2048), or uint8 (T, 3, H, W)
-    frames, num_workers = select_frames(args), args.num_workers
-    if args.cache_features:
-        features, num_workers = cached_features(args, model, train_videos + test_videos, device), 0
-        train_set = FeatureDataset(features, train_videos, train_labels)
-        test_set = FeatureDataset(features, test_videos, test_labels)
-    else:
-        train_set = Dataset_CRNN(train_videos, train_labels, frames, args.res_size, args.res_size)
-        test_set = Dataset_CRNN(test_videos, test_labels, frames, args.res_size, args.res_size)
-    train_loader = make_loader(train_set, args, shuffle=True, num_workers=num_workers)
-    test_loader = make_loader(test_set, args, shuffle=False, num_workers=num_workers)
-
-    for epoch in range(len(history["test_loss"]), args.epochs):
-        started = time.time()
-        train_loss, train_score = train_one_epoch(model, device, train_loader, optimizer, epoch, args)
-        test_loss, test_score = evaluate(model, device, test_loader)
-        for key, value in zip(history, (train_loss, train_score, test_loss, test_score)):
-            history[key].append(value)
-        print_epoch(args, history, started)
-        save_epoch(args, NAME, model, optimizer, history, action_names, test_videos)
+    with unreadable_videos_named(args, data.train + data.test):
+        train_loader = make_loader(make_dataset(args, data.train, model, device), args, shuffle=True)
+        test_loader = make_loader(make_dataset(args, data.test, model, device), args, shuffle=False)
+        for epoch in range(len(history["test_loss"]), args.epochs):
+            started = time.time()
+            train_loader.sampler.set_epoch(epoch)  # the order of the videos, and the clip drawn of each
+            train = train_one_epoch(model, device, train_loader, optimizer, epoch, args)  # loss, accuracy
+            test = evaluate(model, device, test_loader, args.clips)
+            add_epoch(history, train, test)
+            print_epoch(args, history, started)
+            save_epoch(args, NAME, model, optimizer, history, data)
     print_outcome(args, NAME, history)
 
 

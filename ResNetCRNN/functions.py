@@ -1,24 +1,29 @@
-"""What the three video classification scripts share: data, models, training, checkpoints.
+"""What the three scripts share: how videos become clips, clips become logits, logits become a trained model.
 
-    1. Parameters and errors      parse_args, run, InputError
-    2. Actions and labels         load_action_names, labels2cat, labels2onehot, onehot2labels, cat2labels
-    3. Videos and splits          list_videos, select_frames, check_frames, split_videos, load_videos
-    4. Clips                      read_clip, Dataset_CRNN, Dataset_3DCNN, make_loader
-    5. Models                     CNN3D, EncoderCNN, ResCNNEncoder, DecoderRNN, CRNN
-    6. Devices                    get_device, parallelize
-    7. Training and testing       train_one_epoch, predict, evaluate
-    8. Features of a frozen CNN   cached_features, FeatureDataset
-    9. Checkpoints                load_checkpoint, save_epoch, resume_training, plot_curves
-   10. Progress                   print_epoch, print_outcome
+    1. Videos and splits          find_videos, list_videos, split_videos, load_videos
+    2. Clips                      select_frames, read_clips, Dataset_CRNN, Dataset_3DCNN, make_loader
+    3. Models                     CNN3D, EncoderCNN, ResCNNEncoder, DecoderRNN, CRNN
+    4. Training and testing       augment, train_one_epoch, predict, evaluate
+    5. Features of a frozen CNN   cache_features, FeatureDataset
+    ---- what follows keeps long runs alive, and may be skipped at first
+    6. Action lists               load_action_names
+    7. Parameters and errors      parse_args, run, InputError, unreadable_videos_named
+    8. Devices and processes      join_processes, get_device, parallelize
+    9. Checkpoints                load_checkpoint, check_output_folder, resume_training, save_epoch
+   10. Progress                   print_epoch, plot_curves, print_outcome
    11. Demo data                  make_demo_data
 
 Shapes: N videos in a batch, T frames, C channels, H height, W width, E embedding, K actions, V videos in all.
+The original tutorial calls the height of a frame img_x and its width img_y; so do the parameters here.
+
+A video is a file or a folder of frames; a clip is the tensor cut from it. Frames are numbered from 1.
 
 This file stands in Conv3D/, CRNN/ and ResNetCRNN/, byte for byte the same, so that each folder works alone.
 Edit Conv3D/functions.py, then: cp Conv3D/functions.py CRNN/ && cp Conv3D/functions.py ResNetCRNN/
 """
 import argparse
 import contextlib
+import errno
 import hashlib
 import math
 import os
@@ -30,11 +35,16 @@ import signal
 import subprocess
 import sys
 import tempfile
+import textwrap
 import time
+import unicodedata
+import warnings
 import zipfile
-from collections.abc import Callable
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
 from datetime import timedelta
-from itertools import groupby
+from itertools import groupby, islice
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import NamedTuple
 
@@ -46,9 +56,9 @@ import torch.nn as nn
 import torch.nn.functional as F
 from av.video.reformatter import VideoReformatter
 from matplotlib.figure import Figure
-from PIL import Image
+from PIL import Image, ImageOps
 from sklearn.datasets import load_sample_images
-from sklearn.model_selection import train_test_split
+from sklearn.model_selection import StratifiedGroupKFold, train_test_split
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 from tqdm import tqdm
 
@@ -59,386 +69,595 @@ os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 TORCHRUN = "WORLD_SIZE" in os.environ
 RANK, WORLD_SIZE = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
 
-# ------------------------------------------------------------------------------ 1. Parameters and errors
+# ------------------------------------------------------------------------------ 1. Videos and splits
 
-
-class InputError(Exception):
-    """Something the user can put right: run() prints it without a traceback and exits with status 1."""
-
-
-WORKER_DIED = "DataLoader worker (pid"  # torch raises this anywhere in the main process
-MAY_BE_ZERO = ("seed", "num_workers", "dropout")
-
-
-def parse_args(doc: str, parameters: dict, demo: dict | None = None) -> argparse.Namespace:
-    """Turn each name=(default, help[, choices]) into a flag --name; with --demo, `demo` replaces defaults."""
-    parser = argparse.ArgumentParser(description=doc, formatter_class=HelpFormatter, allow_abbrev=False)
-    for name, (default, text, *choices) in parameters.items():
-        if isinstance(default, bool):
-            kind = dict(action=argparse.BooleanOptionalAction)  # --resume, --no-resume
-        elif choices:
-            kind = dict(type=type(default), choices=choices[0])
-        else:
-            kind = dict(type=type(default), metavar=type(default).__name__)
-        parser.add_argument(f"--{name}", default=default, help=text, **kind)
-    args = parser.parse_args()
-    if demo and args.demo:
-        parser.set_defaults(**demo)  # a value given on the command line still wins
-        args = parser.parse_args()
-    for name in vars(args):
-        if name.endswith("_path"):
-            setattr(args, name, os.path.abspath(getattr(args, name)))
-    # torchrun's processes on one machine share out its cores
-    args.num_workers = math.ceil(args.num_workers / int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
-    for name, value in vars(args).items():
-        limit = 1 if name == "dropout" else 2**31
-        if type(value) in (int, float) and not (0 < value < limit or value == 0 and name in MAY_BE_ZERO):
-            parser.error(f"argument --{name}: {value} is out of range")
-    return args
-
-
-class HelpFormatter(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpFormatter):
-    """Keep the line breaks of the script's docstring and show every default that there is."""
-
-    def _get_help_string(self, action):
-        return action.help if action.default is None else super()._get_help_string(action)
-
-
-def run(main: Callable[[], None], resumes: bool = True) -> None:
-    """Run a script: a user's mistake ends in one line and status 1, Ctrl-C in how to go on and status 130."""
-    if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(line_buffering=True)  # a log file is written as it goes, too
-    try:
-        main()
-        if TORCHRUN:
-            dist.destroy_process_group()
-            leave("", 0)
-    except (InputError, OSError) as error:  # from a worker process it comes wrapped in that one's traceback
-        leave("Error: " + str(error).rpartition("InputError: ")[2].strip(), 1)
-    except RuntimeError as error:
-        if WORKER_DIED in str(error):
-            leave("Error: a process that reads videos was killed, mostly for want of memory: lower "
-                  "--num_workers or --batch_size", 1)
-        if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
-            leave("Error: the memory is full: lower --batch_size or the size of the frames", 1)
-        raise
-    except KeyboardInterrupt:
-        again = quote(*sys.argv, *["--resume"] * ("--resume" not in sys.argv))
-        again = f"torchrun ... {again}" if TORCHRUN else f"python {again}"
-        how = f" The finished epochs are saved; go on with\n  {again}" if resumes else ""
-        leave(f"\nInterrupted.{how}" * (RANK == 0), 130)
-
-
-def leave(message: str, status: int) -> None:
-    """End this process with a message.
-
-    Under torchrun it ends at once. After an error an orderly end may wait for the other processes, which wait
-    for this one; after a good run it may abort, as the threads of torch.distributed still hold tensors.
-    """
-    print(message, end="\n" * bool(message), file=sys.stderr, flush=True)
-    if TORCHRUN:
-        sys.stdout.flush()
-        os._exit(status)
-    sys.exit(status)
-
-
-def quote(*words: str) -> str:
-    """Words as one command line, for this system's shell."""
-    return subprocess.list2cmdline(words) if os.name == "nt" else shlex.join(words)
-
-
-# ------------------------------------------------------------------------------ 2. Actions and labels
-
-
-class ListUnpickler(pickle.Unpickler):
-    """Unpickle lists and strings only: a pickle can run any code by naming a class or function in it."""
-
-    def find_class(self, module, name):
-        raise pickle.UnpicklingError(f"it holds {module}.{name}")
-
-
-def load_action_names(path: str) -> list[str]:
-    """Read a pickled list of str, the action names. Raises InputError for anything else."""
-    try:
-        with open(path, "rb") as file:
-            names = ListUnpickler(file).load()
-    except OSError as error:
-        raise InputError(f"--action_name_path {path}: {error.strerror}; the README shows how to write one")
-    except Exception as error:  # a damaged pickle can raise nearly anything
-        raise InputError(f"--action_name_path {path} is not a pickled list of str ({error}); the README "
-                         "shows how to write one")
-    if type(names) is not list or not names or not all(type(name) is str for name in names):
-        raise InputError(f"{path} is not a pickled list of str; the README shows how to write one")
-    if len({name.casefold() for name in names}) < len(names):
-        raise InputError(f"{path} names an action twice (upper and lower case are the same action)")
-    return names
-
-
-def labels2cat(label_encoder, labels):
-    """Action names to class indices, (V,) int."""
-    return label_encoder.transform(labels)
-
-
-def labels2onehot(one_hot_encoder, label_encoder, labels):
-    """Action names to one-hot rows, (V, K) float."""
-    return one_hot_encoder.transform(label_encoder.transform(labels).reshape(-1, 1)).toarray()
-
-
-def onehot2labels(label_encoder, y_onehot):
-    """One-hot rows (V, K) to a list of action names."""
-    return label_encoder.inverse_transform(np.argmax(y_onehot, axis=1)).tolist()
-
-
-def cat2labels(label_encoder, y_cat):
-    """Class indices (V,) to a list of action names."""
-    return label_encoder.inverse_transform(y_cat).tolist()
-
-
-# ------------------------------------------------------------------------------ 3. Videos and splits
-
-VIDEO_NAME = re.compile(r"v_(?P<action>.+)_g(?P<group>[0-9]+)_c[0-9]+")  # v_Biking_g05_c02
-VIDEO_SUFFIXES = (".avi", ".mp4", ".mkv", ".webm")
+VIDEO_NAME = re.compile(r"v_(?P<action>.+)_g[0-9]+_c[0-9]+")  # v_Biking_g05_c02
+GROUP_NAME = re.compile(r".*_g(?P<group>[0-9]+)_c[0-9]+")
+VIDEO_SUFFIXES = (".avi", ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".flv", ".3gp",
+                  ".ts", ".mts", ".m2ts", ".ogv", ".gif")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+TRAIN_FOLDERS = ("train", "training")
+TEST_FOLDERS = ("test", "testing", "val", "valid", "validation")
+UCF101_LIST = Path(__file__).resolve().parent.parent / "UCF101actions.pkl"
 OFFICIAL_TEST_GROUPS = {"official1": range(1, 8), "official2": range(8, 15), "official3": range(15, 22)}
-SPLITS = ("random", "group", *OFFICIAL_TEST_GROUPS)
+SPLITS = ("random", "group", *OFFICIAL_TEST_GROUPS, "folders")
 
 
 class Video(NamedTuple):
-    name: str  # v_<Action>_gNN_cNN
+    name: str  # v_<Action>_gNN_cNN, or the path below data_path without suffix: Bend/anna 1
     path: str  # a folder of frames, or a video file
-    action: str  # as the action list spells it
-    group: int  # clips of one group were cut from one source: same person, same scene
+    action: str
+    source: str  # videos of one source show one person, one scene; "" where nothing tells it
+    side: str = ""  # train or test, where folders say so
+    label: int = -1  # the class index, the place of the action in the sorted list
+
+
+class Data(NamedTuple):
+    train: list[Video]
+    test: list[Video]
+    action_names: list[str]  # by class index
+    frame_rate: float | None  # frames a second of the training files, None if unknown
+
+
+def same(name: str) -> str:
+    """The key by which names are compared: case, surrounding blanks and the Unicode form do not matter."""
+    return unicodedata.normalize("NFC", name).strip().casefold()
 
 
 def frame_path(folder: str, number: int) -> str:
     return os.path.join(folder, f"frame{number:06d}.jpg")
 
 
-def count_frames(folder: str) -> int:
-    return sum(re.fullmatch(r"frame[0-9]{6}\.jpg", name) is not None for name in os.listdir(folder))
+def find_videos(data_path: str) -> list[Video]:
+    """Find the videos below a folder: [train|test/]<Action>/[<source>/]<video>, or v_<Action>_gNN_cNN.
 
-
-def find_videos(folder: str, depth: int = 1):
-    """Yield (name, path) of what is or looks like a video in a folder and in the class folders below it."""
-    for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
-        stem, suffix = os.path.splitext(entry.name)
-        if entry.name.startswith("."):  # .DS_Store, and the ._* that macOS leaves beside each file
-            continue
-        if not entry.is_dir():
-            if suffix.lower() in VIDEO_SUFFIXES:
-                yield stem, entry.path
-        elif VIDEO_NAME.fullmatch(entry.name) or os.path.exists(frame_path(entry.path, 1)):
-            yield entry.name, entry.path
-        elif depth:
-            yield from find_videos(entry.path, depth - 1)
-
-
-def list_videos(data_path: str, action_names: list[str]) -> list[Video]:
-    """List the videos under data_path by name. A video stored both ways counts once.
-
-    Raises InputError if there is none, or one whose action is not in action_names.
+    Says in one line what was passed over. Raises InputError if there is no video, or if two have one name.
     """
     if not os.path.isdir(data_path):
         raise InputError(f"{data_path} is not a folder: give the folder of the videos by --data_path (--demo "
                          "needs none)")
-    spelling = {name.casefold(): name for name in action_names}  # the files say HandStandPushups
-    videos, misnamed, unknown = {}, [], set()
-    for name, path in find_videos(data_path):
-        match = VIDEO_NAME.fullmatch(name)
-        if not match:
-            misnamed.append(path)
-        elif action := spelling.get(match["action"].casefold()):
-            videos.setdefault(name.casefold(), Video(name, path, action, int(match["group"])))
+    with naming(data_path):
+        top = {same(entry.name) for entry in os.scandir(data_path) if entry.is_dir()}
+    train_folder, test_folder = (next((name for name in names if name in top), None)
+                                 for names in (TRAIN_FOLDERS, TEST_FOLDERS))
+    sides = {train_folder: "train", test_folder: "test"} if train_folder and test_folder else {}
+    videos, passed_over = [], Counter()
+    for path, stem, folders in walk(data_path, (), passed_over):
+        below = folders[1:] if sides else folders  # from the class folder on
+        match, group = VIDEO_NAME.fullmatch(stem), GROUP_NAME.fullmatch(stem)
+        if sides and (not folders or same(folders[0]) not in sides):
+            passed_over[f"videos outside of {train_folder} and {test_folder}"] += 1
+        elif not match and not below:
+            passed_over["videos in no class folder"] += 1
+        elif not match and len(below) > 2:
+            passed_over["videos deeper than <Action>/<source>/<video>"] += 1
         else:
-            unknown.add(match["action"])
-    if misnamed:
-        print(f"Skipped {len(misnamed)} not named v_<Action>_gNN_cNN, such as {', '.join(misnamed[:3])}")
-    if unknown:
-        raise InputError(f"{data_path} has actions that are not in the list (of --action_name_path or of the "
-                         f"checkpoint): {', '.join(sorted(unknown))}")
+            name = unicodedata.normalize("NFC", stem if match else "/".join((*folders, stem)))
+            action = match["action"] if match else below[0]
+            source = f"g{int(group['group'])}" if group else same(below[1]) if len(below) > 1 else ""
+            videos.append(Video(name, path, action, source, sides[same(folders[0])] if sides else ""))
+    passed_over = ", ".join(f"{count:,} {reason}" for reason, count in passed_over.items() if count)
     if not videos:
-        raise InputError(f"{data_path} holds no video: no v_<Action>_gNN_cNN folder of frames or video file")
-    return sorted(videos.values())
+        raise InputError(f"{data_path} holds no video: no <Action>/<video> file or folder of frames, and "
+                         f"none named v_<Action>_gNN_cNN (passed over: {passed_over or 'nothing'})")
+    if passed_over:
+        say("Skipped", passed_over)
+    return unique(videos)
 
 
-def select_frames(args: argparse.Namespace) -> list[int]:
-    """Return the numbers of the frames of a clip. Frame 1 is a video's first; end_frame is not taken."""
-    if args.begin_frame >= args.end_frame:
-        raise InputError(f"--begin_frame {args.begin_frame} must be below --end_frame {args.end_frame}")
-    return list(range(args.begin_frame, args.end_frame, args.skip_frame))
+def walk(folder: str, folders: tuple, passed_over: Counter) -> Iterator[tuple[str, str, tuple]]:
+    """Yield (path, name without suffix, names of the folders above it) of each video, links followed."""
+    with naming(folder):
+        entries = [entry for entry in os.scandir(folder) if not entry.name.startswith(".")]  # .DS_Store, ._*
+    subfolders = sorted(entry.name for entry in entries if entry.is_dir())
+    files = sorted(entry.name for entry in entries if entry.is_file())
+    films = [name for name in files if name.lower().endswith(VIDEO_SUFFIXES)]
+    images = [name for name in files if name.lower().endswith(IMAGE_SUFFIXES)]
+    passed_over["files of other kinds"] += len(files) - len(films) - len(images)
+    passed_over["broken links"] += len(entries) - len(files) - len(subfolders)
+    passed_over["empty folders"] += not entries
+    if images and folders and not films and not subfolders:
+        yield folder, folders[-1], folders[:-1]
+    else:
+        passed_over["pictures beside videos or folders"] += len(images)
+    for name in films:
+        yield os.path.join(folder, name), os.path.splitext(name)[0], folders
+    for name in subfolders:
+        path = os.path.join(folder, name)
+        if os.path.exists(frame_path(path, 1)):  # spares listing 2.5 million frames of UCF101
+            yield path, name, folders
+        elif len(folders) < 4:
+            yield from walk(path, (*folders, name), passed_over)
+        else:
+            passed_over["folders too deep"] += 1
 
 
-def check_frames(videos: list[Video], frames: list[int]) -> None:
-    """Raise InputError if a folder has too few frames or a file is empty.
+def unique(videos: list[Video]) -> list[Video]:
+    """Drop the file of a video that is there as a folder, too. Else a name or file twice is an InputError."""
+    names, files = {}, {}
+    for video in sorted(videos, key=lambda video: os.path.isfile(video.path)):  # folders first
+        key = video.name.casefold() if VIDEO_NAME.fullmatch(video.name) else video.name  # v_HandStandPush...
+        other = names.setdefault(key, video)
+        if other is video:
+            other = files.setdefault(os.path.realpath(video.path), video)
+        elif os.path.isdir(other.path) and os.path.isfile(video.path):
+            continue
+        if other is not video:
+            raise InputError(f"{other.path} and {video.path} have the same name, or are one file: rename or "
+                             "remove one")
+    return sorted(names.values())
 
-    A file's frames are counted when it is decoded, in read_clip.
+
+def list_videos(data_path: str, action_names: list[str]) -> list[Video]:
+    """Find the videos below data_path, with the actions as the list spells them, and their class indices.
+
+    Raises InputError as find_videos does, and for actions that are not in the list.
     """
-    last, short = frames[-1], []
-    for path in (video.path for video in videos):
-        if os.path.isfile(path):
-            if os.path.getsize(path) == 0:
-                raise InputError(f"{path} is an empty file: fetch it again or remove it")
-        elif not os.path.exists(frame_path(path, last)):
-            count = count_frames(path)  # slow, so only here
-            if count == 0:
-                raise InputError(f"{path} holds no frames: they are named frame000001.jpg, and so on")
-            if count < last:  # else a frame is missing in between, and another stands in
-                short.append(f"{path} has {count} frames")
-    if short:
-        raise InputError(f"{short[0]}, frame {last} is asked for: remove it, or train with a lower "
-                         f"--end_frame ({len(short)} such in all)")
+    return label_videos(find_videos(data_path), action_names)
+
+
+def label_videos(videos: list[Video], action_names: list[str]) -> list[Video]:
+    labels, labelled = {same(name): label for label, name in enumerate(action_names)}, []
+    unknown = {video.action for video in videos if same(video.action) not in labels}
+    if unknown:
+        raise InputError(f"the data has actions that are not in the list: {', '.join(sorted(unknown))}")
+    ucf101 = is_ucf101(action_names)
+    for video in videos:
+        label = labels[same(video.action)]
+        source = video.source
+        if ucf101 and re.fullmatch(r"g[0-9]+", source):
+            source = f"{action_names[label]} {source}"  # UCF101 numbers its groups anew in each action
+        labelled.append(video._replace(action=action_names[label], label=label, source=source))
+    return labelled
+
+
+def choose_action_names(path: str, videos: list[Video]) -> list[str]:
+    """Return the sorted action names: of a list, or those found ("none", or none is in UCF101's list).
+
+    Raises InputError if only some of the videos' actions are in the list.
+    """
+    found = {}
+    for video in videos:
+        found.setdefault(same(video.action), video.action.strip())
+    if path == "none":
+        return sorted(found.values())
+    names = sorted(load_action_names(path))  # the order of a LabelEncoder's classes
+    unknown = sorted(found[key] for key in found.keys() - {same(name) for name in names})
+    if len(unknown) == len(found) and path == str(UCF101_LIST):
+        say("Actions", f"none is one of UCF101's, so those found are taken: {', '.join(unknown)}")
+        return unknown
+    if unknown:
+        raise InputError(f"the data has actions that are not in the list {path}: {', '.join(unknown)}. To "
+                         "take those that are found, add --action_name_path none; or give a list, one a line")
+    return names
+
+
+def is_ucf101(action_names: list[str]) -> bool:
+    names = load_action_names(str(UCF101_LIST)) if UCF101_LIST.exists() else []
+    return {same(name) for name in names} == {same(name) for name in action_names}
 
 
 def split_videos(videos: list[Video], split: str, seed: int) -> tuple[list[Video], list[Video]]:
-    """Divide the videos into (train, test).
+    """Divide labelled videos into (train, test).
 
-    random: a quarter of the videos, as the original tutorial; group: the videos of a quarter of the groups;
-    official1..3: the test lists published with UCF101 (http://crcv.ucf.edu/data/UCF101.php), by group.
+    random: a quarter of the videos, as the original tutorial; group: whole sources, about a quarter of each
+    action; official1..3: the test lists of UCF101 (http://crcv.ucf.edu/data/UCF101.php), by group;
+    folders: as the folders train and test have them; else a text file that names the test videos, one a line.
     """
-    if split == "random" and len(videos) > 1:
-        train, test = train_test_split(videos, test_size=0.25, random_state=seed)
+    has_folders = any(video.side for video in videos)
+    if has_folders and split != "folders":
+        raise InputError(f"--split {split}: --data_path has the folders train and test; keep to them by "
+                         "--split folders, or give a folder without")
+    if split == "folders" and not has_folders:
+        raise InputError("--split folders needs the folders train and test (or val) in --data_path")
+    elif split == "folders":
+        test = [video for video in videos if video.side == "test"]
+    elif split == "group":
+        test = hold_out_sources(videos, seed)
+    elif split in OFFICIAL_TEST_GROUPS:
+        if not all(video.source.startswith(f"{video.action} g") for video in videos):
+            raise InputError(f"--split {split} is of UCF101 and its list of actions: take group or random")
+        groups = OFFICIAL_TEST_GROUPS[split]
+        test = [video for video in videos if int(video.source.rpartition(" g")[2]) in groups]
+    elif split == "random":
+        test = train_test_split(videos, test_size=0.25, random_state=seed)[1] if len(videos) > 1 else []
     else:
-        groups = sorted({video.group for video in videos})
-        quarter = np.random.default_rng(seed).permutation(groups)[:max(1, round(len(groups) / 4))]
-        test_groups = set(OFFICIAL_TEST_GROUPS.get(split, quarter.tolist()))
-        train = [video for video in videos if video.group not in test_groups]
-        test = [video for video in videos if video.group in test_groups]
+        test = listed_videos(videos, split)
+    chosen = set(test)
+    train = [video for video in videos if video not in chosen]
     if not train or not test:
         raise InputError(f"--split {split} puts {len(train)} of the {len(videos)} videos in training and "
                          f"{len(test)} in the test: take another --split or more videos")
     return train, test
 
 
-def load_videos(args: argparse.Namespace) -> tuple[list[Video], list[Video], list[str]]:
-    """Find, check and split the videos, and say what was found. Returns (train, test, action names by class).
+def hold_out_sources(videos: list[Video], seed: int) -> list[Video]:
+    """Return the test videos: whole sources, about a quarter of each action, at best of every action."""
+    if not any(video.source for video in videos):
+        raise InputError("--split group needs to know which videos come from one source: put them in "
+                         "a folder, <Action>/<source>/<video>, or name them ..._g01_c01; or take --split random")
+    sources = [video.source or video.path for video in videos]
+    labels = np.array([video.label for video in videos])
+    folds = []  # (actions that miss a side, distance from a quarter, indices of the test videos)
+    for parts in (4, 3, 2):
+        folding = StratifiedGroupKFold(parts, shuffle=True, random_state=seed)
+        with warnings.catch_warnings(), contextlib.suppress(ValueError):
+            warnings.simplefilter("ignore")  # an action, or all, have fewer videos than parts
+            for train, test in folding.split(labels, labels, sources):
+                missing = 2 * len(set(labels)) - len(set(labels[train])) - len(set(labels[test]))
+                folds.append((missing, abs(len(test) / len(labels) - 1 / 4), test.tolist()))
+        if folds and min(folds)[0] == 0:
+            break
+    return [videos[index] for index in min(folds)[2]] if folds else []
 
-    Raises InputError as load_action_names, list_videos, check_frames and split_videos do.
+
+def listed_videos(videos: list[Video], path: str) -> list[Video]:
+    """Return the videos that a text file names, one a line, as UCF101's testlist01.txt does.
+
+    Folders and suffix may stand or miss; further columns are ignored. Names that are not there are counted.
     """
-    frames = select_frames(args)
-    action_names = sorted(load_action_names(args.action_name_path))  # the order of a LabelEncoder's classes
-    videos = list_videos(args.data_path, action_names)
-    check_frames(videos, frames)
-    train, test = split_videos(videos, args.split, args.seed)
+    if not os.path.isfile(path):
+        raise InputError(f"--split {path} is neither a file nor one of {', '.join(SPLITS)}")
+    named = defaultdict(set)  # by the whole name, and by its last part
+    for video in videos:
+        for name in {same(video.name), same(video.name).rpartition("/")[2]}:
+            named[name].add(video)
+    test, unknown = set(), []
+    for line in filter(str.strip, read_lines(path)):
+        columns, matches = re.split(r"([\s,;]+)", line.strip()), set()
+        while columns and not matches:  # the whole line, then without its last column, ...
+            listed = same("".join(columns).strip("\"'")).replace("\\", "/").removeprefix("./")
+            listed = os.path.splitext(listed)[0] if listed.endswith(VIDEO_SUFFIXES) else listed
+            last = listed.rpartition("/")[2]
+            matches = named.get(listed) or VIDEO_NAME.fullmatch(last) and named.get(last) or set()
+            columns = columns[:-2]
+        if len(matches) > 1:
+            one, other, *_ = sorted(video.path for video in matches)
+            raise InputError(f"{path}: {line.strip()} may be {one} or {other}: add its folder")
+        test |= matches
+        if not matches:
+            unknown.append(line.strip())
+    if unknown:
+        say("", f"{len(unknown):,} names of the list are not there, such as {', '.join(unknown[:3])}")
+    return sorted(test)
+
+
+def load_videos(args: argparse.Namespace) -> Data:
+    """Find, label and split the videos, and say what was found.
+
+    Raises InputError as find_videos, choose_action_names, label_videos and split_videos do.
+    """
+    frame_numbers = select_frames(args)
+    videos = find_videos(args.data_path)
+    action_names = choose_action_names(args.action_name_path, videos)
+    videos = label_videos(videos, action_names)
     count, listed = len({video.action for video in videos}), len(action_names)
     actions = f"{count} actions" if count == listed else f"{count} of the {listed} actions listed"
+    clips = f", {args.clips} clips a video" if args.clips > 1 else ""
     print(f"Data    {len(videos):,} videos of {actions}, "
-          f"frames {frames[0]} to {frames[-1]} ({len(frames)}), in\n        {args.data_path}")
-    print(f"Split   {args.split}: {len(train):,} videos to train on, {len(test):,} to test on")
-    sources = {(video.action, video.group) for video in train}
-    leaked = sum((video.action, video.group) in sources for video in test) / len(test)
-    if leaked:
-        print(f"        {leaked:.1%} of the test videos have a sibling from the same source in\n"
-              "        training: not a fair test. --split group is, and for UCF101 official1")
-    return train, test, action_names
+          f"frames {frame_numbers[0]} to {frame_numbers[-1]} ({len(frame_numbers)}){clips}, in\n"
+          f"        {args.data_path}")
+    if count == 1:
+        say("", f"They are all of one action, {videos[0].action}: every answer will be right, and mean "
+            "nothing. --data_path is the folder of the class folders")
+    train, test = split_videos(videos, args.split, args.seed)
+    print_split(args.split, train, test, is_ucf101(action_names))
+    rates = Counter(frame_rate(video.path) for video in train[::math.ceil(len(train) / 100)])
+    return Data(train, test, action_names, rates.most_common(1)[0][0])
 
 
-# ------------------------------------------------------------------------------ 4. Clips
+def print_split(split: str, train: list[Video], test: list[Video], ucf101: bool) -> None:
+    """Say what the test accuracy will be worth."""
+    print(f"Split   {split}: {len(train):,} videos to train on, {len(test):,} to test on")
+    actions = {video.action for video in (*train, *test)}
+    for side, videos in (("training", train), ("test", test)):
+        counts = Counter(video.action for video in videos).most_common()
+        (most, highest), (fewest, lowest) = counts[0], counts[-1]
+        if lowest < highest:
+            say("", f"{side}: {lowest:,} videos ({fewest}) to {highest:,} ({most}) an action")
+        else:
+            say("", f"{side}: {lowest:,} videos of each action")
+        missing = sorted(actions - dict(counts).keys())
+        if missing:
+            say("", f"No {side} video: {', '.join(missing)}")
+    sources = {video.source for video in train}
+    shared = sum(video.source in sources for video in test if video.source)
+    unknown = sum(not video.source for video in (*train, *test))
+    if shared:
+        fair = "--split group is, and official1" if ucf101 else "--split group is"
+        say("", f"{shared:,} of the {len(test):,} test videos ({shared / len(test):.1%}) have a sibling from "
+            f"the same source in training: not a fair test. {fair}")
+    if unknown:
+        say("", f"The source of {unknown:,} videos is not known: siblings of training videos may be among "
+            "those of the test, unseen. Folders <Action>/<source>/<video> tell it")
 
 
-def read_frame_folder(folder: str, frames: list[int], channels: int):
-    """Yield frames as arrays, uint8, (H, W, C), C = 3 colour or 1 grey; None for an unreadable one."""
-    mode = "RGB" if channels == 3 else "L"
-    for number in frames:
+def frame_rate(path: str) -> float | None:
+    """Return a file's frames a second; None for a folder, or a number that makes no sense."""
+    if os.path.isdir(path):
+        return None
+    with contextlib.suppress(av.FFmpegError, InputError), open_video(path) as (_, stream):
+        rate = float(stream.average_rate or 0)
+        return rate if 1 <= rate <= 240 else None
+    return None
+
+
+# ------------------------------------------------------------------------------ 2. Clips
+
+# errors of the system, not of a video: memory, file handles, permission
+SYSTEM_ERRORS = {errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EACCES}
+
+
+def select_frames(args: argparse.Namespace) -> list[int]:
+    """Return the frame numbers of a clip. Frame 1 is a video's first; end_frame is not taken."""
+    if args.begin_frame >= args.end_frame:
+        raise InputError(f"--begin_frame {args.begin_frame} must be below --end_frame {args.end_frame}")
+    return list(range(args.begin_frame, args.end_frame, args.skip_frame))
+
+
+def spread_clips(frame_numbers: list[int], clips: int, count: int) -> list[list[int]]:
+    """Spread clips evenly over a video of `count` frames, the first at `frame_numbers`; they may overlap."""
+    room = max(0, count - frame_numbers[-1])
+    shifts = [round(clip * room / max(1, clips - 1)) for clip in range(clips)]
+    return [[number + shift for number in frame_numbers] for shift in shifts]
+
+
+def list_images(folder: str) -> dict[int, str]:
+    """Return {frame number: path}: frame000001.jpg, ... by that number, other images in natural order."""
+    with naming(folder):
+        names = [name for name in os.listdir(folder)
+                 if name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith(".")]
+    images = {int(name[5:11]): name for name in names if re.fullmatch(r"frame[0-9]{6}\.jpg", name)}
+    if 1 not in images:
+        series = Counter(re.sub(r"[0-9]+", "#", os.path.splitext(name)[0]) for name in names)
+        if sum(count > 1 for count in series.values()) > 1:  # img_1.jpg, flow_1.jpg, ...
+            raise InputError(f"{folder} holds several series of images ({', '.join(sorted(series)[:3])}): "
+                             "keep one")
+        images = dict(enumerate(sorted(names, key=natural_key), start=1))
+    return {number: os.path.join(folder, name) for number, name in images.items()}
+
+
+def natural_key(name: str) -> list:
+    """Sort 2 before 10."""
+    return [int(part) if place % 2 else part for place, part in enumerate(re.split(r"([0-9]+)", name))]
+
+
+def read_frame_folder(folder: str, frame_numbers: list[int], channels: int) -> Iterator:
+    """Yield (number, pixels) of the frames that can be read, uint8 (H, W, C), C = 3 colour or 1 grey.
+
+    If the folder has fewer frames, its last one comes last, whether asked for or not.
+    """
+    images = list_images(folder)
+    end = max(images, default=0)
+    for number in sorted({min(number, end) for number in frame_numbers} & images.keys()):
         try:
-            with Image.open(frame_path(folder, number), formats=["JPEG"]) as image:
-                pixels = np.asarray(image if image.mode == mode else image.convert(mode))
-                pixels = pixels.reshape(image.height, image.width, channels)
-        except Exception:  # damaged data can raise nearly anything
-            pixels = None
-        yield pixels
+            with Image.open(images[number], formats=["JPEG", "PNG", "BMP", "WEBP"]) as image:
+                ImageOps.exif_transpose(image, in_place=True)
+                if image.mode.startswith("I"):  # 16 bits
+                    image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+                pixels = np.asarray(image if channels == 3 and image.mode == "RGB" else
+                                    image.convert("RGB" if channels == 3 else "L"))
+        except Exception as error:  # damaged data can raise nearly anything
+            refuse_system_error(error, images[number])
+            continue
+        yield number, pixels.reshape(*pixels.shape[:2], channels)
 
 
-def read_video_file(path: str, frames: list[int], channels: int):
-    """Decode a video file from its start to the last frame asked for. Yields what read_frame_folder does."""
-    pixel_format, converter = "rgb24" if channels == 3 else "gray", VideoReformatter()
-    decoded, left = 0, len(frames)
+@contextlib.contextmanager
+def open_video(path: str):
+    """Open a video file and its best stream: not a preview, not a cover."""
+    with av.open(os.path.abspath(path)) as container:  # a relative take:2.avi would name a protocol
+        stream = container.streams.best("video")
+        if stream is None:
+            raise InputError(f"{path} has no video stream")
+        yield container, stream
+
+
+def count_frames(path: str) -> int:
+    """Count a video's frames without decoding them, whatever its header claims. 0 if it cannot be read."""
+    return len(frame_times(path)) if os.path.isfile(path) else max(list_images(path), default=0)
+
+
+def frame_times(path: str) -> list[float]:
+    """Return the seconds at which a file's frames are shown, in order, but of those that an edit cut out."""
+    times = []
     try:
-        with av.open(path) as container:
-            expected = container.streams.video[0].frames  # 0 where the container does not say
-            for frame in container.decode(video=0):
+        with open_video(path) as (container, stream):
+            for packet in container.demux(stream):
+                if packet.size and not packet.is_discard:
+                    times.append(float((packet.dts if packet.pts is None else packet.pts) * stream.time_base))
+    except Exception as error:  # damaged data can raise nearly anything
+        refuse_system_error(error, path)
+    return sorted(times)
+
+
+def decode(path: str) -> Iterator[tuple[int, av.VideoFrame]]:
+    """Yield (number, frame) of a file's whole frames, from 1. A damaged packet costs its own frame only."""
+    decoded, lost = 0, []  # lost: when the frames of damaged packets would have been shown
+    with open_video(path) as (container, stream):
+        for packet in container.demux(stream):  # the last one is empty, and flushes the decoder
+            try:
+                frames = packet.decode()
+            except av.FFmpegError as error:
+                refuse_system_error(error, path)
+                lost.append(packet.pts)
+                continue
+            for frame in frames:
                 decoded += 1
-                if decoded in frames:
-                    pixels = converter.reformat(frame, format=pixel_format).to_ndarray()
-                    pixels = pixels.reshape(frame.height, frame.width, channels)
-                    yield np.rot90(pixels, frame.rotation // 90)  # a phone held upright
-                    left -= 1
-                if left == 0:
-                    return
-    except (av.FFmpegError, OSError, LookupError, ValueError):  # damaged, or no video at all
-        pass
-    else:
-        if expected < frames[-1]:
-            raise InputError(f"{path} has {decoded} frames, frame {frames[-1]} is asked for: "
-                             "remove it, or train with a lower --end_frame")
-    yield from [None] * left
+                before = sum(time is None or frame.pts is None or time < frame.pts for time in lost)
+                if not frame.is_corrupt:
+                    yield decoded + before, frame
 
 
-def read_clip(path: str, frames: list[int], img_x: int, img_y: int, channels: int = 3):
-    """Read frames of a frame folder or video file, resized as Pillow's bilinear does, within 1/255.
+def read_video_file(path: str, frame_numbers: list[int], channels: int) -> Iterator:
+    """Decode a file up to the last frame asked for, on one core. Yields as read_frame_folder does."""
+    wanted, last, matrix, converter = set(frame_numbers), None, None, VideoReformatter()
 
-    Where a frame cannot be read, the nearest one of the clip that can stands in; InputError if none can.
+    def to_pixels(frame):
+        rgb = converter.reformat(frame, format="rgb24" if channels == 3 else "gray", threads=1)
+        return turn(rgb.to_ndarray().reshape(frame.height, frame.width, channels), matrix)
 
-    Returns:
-        clip: uint8, (T, C, img_x, img_y), 0..255, C = 3 colour or 1 grey
+    try:
+        for number, frame in decode(path):
+            if last is None:  # once, as a frame that was asked for its side data is freed late
+                matrix = frame.side_data.get("DISPLAYMATRIX")
+                matrix = None if matrix is None else np.frombuffer(matrix, np.int32).tolist()
+            last = number, frame
+            if number in wanted:
+                yield number, to_pixels(frame)
+            if number >= frame_numbers[-1]:
+                return
+        if last and last[0] not in wanted:
+            yield last[0], to_pixels(last[1])
+    except Exception as error:  # damaged data can raise nearly anything
+        refuse_system_error(error, path)
+
+
+def turn(pixels: np.ndarray, matrix: list[int] | None) -> np.ndarray:
+    """Turn and mirror (H, W, C) as a file's display matrix says, to the nearest quarter turn."""
+    if matrix is None:  # else of a phone held upright, a front camera
+        return pixels
+    a, b, _, c, d, *_ = matrix  # (x, y) is shown at (ax + cy, bx + dy)
+    if abs(b) + abs(c) > abs(a) + abs(d):
+        pixels, a, d = pixels.swapaxes(0, 1), c, b
+    return pixels[::-1 if d < 0 else 1, ::-1 if a < 0 else 1]
+
+
+def refuse_system_error(error: Exception, path: str) -> None:
+    """Raise InputError if an error met while reading does not mean that the video is damaged."""
+    if isinstance(error, InputError):
+        raise error
+    if isinstance(error, MemoryError):
+        raise InputError(f"{path}: {OUT_OF_MEMORY}")
+    if getattr(error, "errno", None) in SYSTEM_ERRORS:
+        remedy = ": lower --num_workers, or raise ulimit -n" if error.errno == errno.EMFILE else ""
+        raise InputError(f"{path}: {os.strerror(error.errno)}{remedy}")
+
+
+def resize(frames: Iterator, img_x: int, img_y: int) -> Iterator[tuple[int, torch.Tensor]]:
+    """(number, pixels) to (number, uint8 (C, img_x, img_y)), as Pillow's bilinear does, within 1/255."""
+    for shape, same_size in groupby(frames, key=lambda frame: frame[1].shape):
+        at_once = 4 if math.prod(shape) < 2_000_000 else 1  # faster than one by one; of large frames, less memory
+        while group := list(islice(same_size, at_once)):
+            X = torch.from_numpy(np.stack([pixels for _, pixels in group]))
+            X = X.permute(0, 3, 1, 2)  # (4, C, H, W)
+            X = F.interpolate(X, size=(img_x, img_y), mode="bilinear", antialias=True)
+            yield from zip([number for number, _ in group], X, strict=True)
+
+
+def read_clips(path: str, clips: list[list[int]], img_x: int, img_y: int, channels: int = 3):
+    """Read clips of a frame folder or video file, given by their frame numbers, decoding it once.
+
+    A clip that goes beyond the end holds the last frame; for one that cannot be read the nearest stands in.
+
+    Yields, for each clip:
+        X: uint8, (T, C, img_x, img_y), 0..255, C = 3 colour or 1 grey
         unreadable: the numbers of the frames that could not be read, list of int
+        end: the number of the last frame that the clip could have, int
+
+    Raises UnreadableVideo if no frame can be read, InputError if the system is why.
     """
     read = read_frame_folder if os.path.isdir(path) else read_video_file
-    images = dict(zip(frames, read(path, frames, channels)))
-    readable = [number for number in frames if images[number] is not None]
-    if not readable:
-        raise InputError(f"{path}: none of its frames {frames[0]} to {frames[-1]} can be read; "
-                         "remove it or fetch it again")
-    images = [images[min(readable, key=lambda other: abs(other - number))] for number in frames]
-    clip = []
-    for _, same_size in groupby(images, key=np.shape):  # all frames in one call, if they are of one size
-        X = torch.from_numpy(np.stack(list(same_size))).permute(0, 3, 1, 2)  # (T, C, H, W)
-        clip.append(F.interpolate(X, size=(img_x, img_y), mode="bilinear", antialias=True))
-    return clip[0] if len(clip) == 1 else torch.cat(clip), sorted(set(frames) - set(readable))
+    frames = resize(read(path, sorted(set().union(*clips)), channels), img_x, img_y)
+    images = {}
+    for numbers in clips:
+        newest = max(images, default=0)
+        images = {number: image for number, image in images.items() if number >= min(numbers[0], newest)}
+        while max(images, default=0) < numbers[-1] and (frame := next(frames, None)):
+            images[frame[0]] = frame[1]
+        if not images:
+            raise UnreadableVideo(f"{path}: none of its frames {numbers[0]} to {numbers[-1]} can be read")
+        missing = [number for number in numbers if number not in images]
+        end = count_frames(path) if missing else numbers[-1]
+        nearest = {number: min((abs(other - number), other) for other in images)[1] for number in missing}
+        X = torch.stack([images[nearest.get(number, number)] for number in numbers])  # (T, C, img_x, img_y)
+        yield X, [number for number in missing if number <= end], end
 
 
 class Dataset_CRNN(Dataset):
-    """Clips as (X, y): X uint8 (T, C, img_x, img_y), y the class index."""
+    """Clips as (X, y): X uint8 (T, C, img_x, img_y), y the class index.
 
-    def __init__(self, videos: list[Video], labels, frames: list[int], img_x: int, img_y: int, channels=3):
-        self.videos, self.labels, self.frames = videos, labels, frames
+    Of several clips a video, dataset[3, 0] is the first one of video 3, dataset[3] all of them, with X uint8
+    (clips, T, C, img_x, img_y).
+    """
+
+    def __init__(self, videos: list[Video], frame_numbers: list[int], img_x: int, img_y: int,
+                 channels: int = 3, clips: int = 1):
+        self.videos, self.frame_numbers, self.clips = videos, frame_numbers, clips
         self.img_x, self.img_y, self.channels = img_x, img_y, channels
-        self.reported = torch.zeros(len(videos), dtype=torch.bool).share_memory_()  # once, by any worker
+        # shared by all processes that read: frames of a video, 0 if not counted; whether it was reported
+        self.counts = torch.zeros(len(videos), dtype=torch.int32).share_memory_()
+        self.reported = torch.zeros(len(videos), dtype=torch.bool).share_memory_()
+        self.said_short = False
 
     def __len__(self):
         return len(self.videos)
 
     def __getitem__(self, index):
-        video = self.videos[index]
-        X, unreadable = read_clip(video.path, self.frames, self.img_x, self.img_y, self.channels)
-        if unreadable and not self.reported[index]:
-            self.reported[index] = True
-            numbers = ", ".join(map(str, unreadable))
-            print(f"\n{video.path}: frame {numbers} cannot be read; the nearest readable one stands in",
-                  file=sys.stderr, flush=True)
-        return X, int(self.labels[index])
+        index, clip = index if isinstance(index, tuple) else (index, None)
+        X = list(self.read(index, clip))
+        return torch.stack(X) if len(X) > 1 else X[0], self.videos[index].label
+
+    def frame_numbers_of(self, index: int) -> list[list[int]]:
+        """The frame numbers of each clip of a video."""
+        if self.clips > 1 and self.counts[index] == 0:
+            self.counts[index] = count_frames(self.videos[index].path)
+        return spread_clips(self.frame_numbers, self.clips, int(self.counts[index]))
+
+    def read(self, index: int, clip: int | None = None) -> Iterator[torch.Tensor]:
+        """Yield the clips of a video one by one, or one of them. Says once which frames cannot be read."""
+        path, clips = self.videos[index].path, self.frame_numbers_of(index)
+        clips = clips if clip is None else [clips[clip]]
+        for X, unreadable, end in read_clips(path, clips, self.img_x, self.img_y, self.channels):
+            if end < self.frame_numbers[-1]:
+                self.counts[index] = end
+            if unreadable and not self.reported[index]:
+                self.reported[index] = True
+                numbers = ", ".join(map(str, unreadable))
+                print(f"\n{path}: frame {numbers} cannot be read; the nearest readable one stands in",
+                      file=sys.stderr, flush=True)
+            yield X
 
 
 class Dataset_3DCNN(Dataset_CRNN):
-    """Clips as (X, y): X uint8 (C, T, img_x, img_y), y the class index."""
+    """Clips as (X, y): X uint8 (C, T, img_x, img_y), or (clips, C, T, img_x, img_y), y the class index."""
 
-    def __getitem__(self, index):
-        X, y = super().__getitem__(index)
-        return X.transpose(0, 1), y
+    def read(self, index: int, clip: int | None = None) -> Iterator[torch.Tensor]:
+        for X in super().read(index, clip):
+            yield X.transpose(0, 1)
 
 
-def make_loader(dataset: Dataset, args: argparse.Namespace, shuffle: bool, num_workers: int) -> DataLoader:
+class ClipSampler(DistributedSampler):
+    """Shuffle the videos anew in each epoch and draw one clip of each: yields (video, clip) indices.
+
+    Of torchrun's processes every one gets the same number of videos.
+    """
+
+    def __init__(self, dataset: Dataset, clips: int, seed: int):
+        super().__init__(dataset, WORLD_SIZE, RANK, seed=seed)
+        self.clips = clips
+
+    def __iter__(self):
+        generator = torch.Generator().manual_seed(self.seed + self.epoch + 500_000)
+        draws = torch.randint(self.clips, (len(self.dataset),), generator=generator).tolist()
+        return iter([(index, draws[index]) for index in super().__iter__()])
+
+
+def make_loader(dataset: Dataset, args: argparse.Namespace, shuffle: bool) -> DataLoader:
     """Batches of this process: batch_size is the whole batch, shared out among the processes of torchrun.
 
-    Shuffled, every process gets the same number of clips; else each clip goes to exactly one process.
+    Shuffled, one clip of each video; else all clips of each, in batches of as many, each in one process only.
     """
     if args.batch_size % WORLD_SIZE:
         raise InputError(f"--batch_size {args.batch_size} cannot be shared out evenly among "
                          f"{WORLD_SIZE} processes")
+    batch_size = args.batch_size // WORLD_SIZE
     if shuffle:
-        sampler = DistributedSampler(dataset, WORLD_SIZE, RANK, seed=args.seed)
+        sampler = ClipSampler(dataset, args.clips, args.seed)
     else:
-        sampler = range(RANK, len(dataset), WORLD_SIZE)
-    return DataLoader(dataset, args.batch_size // WORLD_SIZE, sampler=sampler, num_workers=num_workers,
-                      persistent_workers=num_workers > 0, pin_memory=torch.cuda.is_available(),
+        sampler, batch_size = range(RANK, len(dataset), WORLD_SIZE), max(1, batch_size // args.clips)
+    return DataLoader(dataset, batch_size, sampler=sampler, num_workers=args.num_workers,
+                      persistent_workers=args.num_workers > 0, pin_memory=torch.cuda.is_available(),
                       worker_init_fn=ignore_interrupt,
                       generator=torch.Generator())  # or starting workers would draw dropout's random numbers
 
@@ -448,7 +667,7 @@ def ignore_interrupt(worker_id: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-# ------------------------------------------------------------------------------ 5. Models
+# ------------------------------------------------------------------------------ 3. Models
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -514,14 +733,9 @@ class CNN3D(nn.Module):
             return self.fc3(X).float()
 
 
-# The original calls the 2D CNN once a frame, and each call moves BatchNorm's running statistics by 0.01.
-# Folded into the batch, 28 frames make one call: to move the statistics as fast it takes 1 - 0.99^28.
-BN_MOMENTUM = 1 - 0.99**28
-
-
 def conv2d_block(in_channels: int, out_channels: int, kernel_size: int) -> nn.Sequential:
     return nn.Sequential(nn.Conv2d(in_channels, out_channels, kernel_size, stride=2),
-                         nn.BatchNorm2d(out_channels, momentum=BN_MOMENTUM), nn.ReLU(inplace=True))
+                         nn.BatchNorm2d(out_channels, momentum=0.01), nn.ReLU(inplace=True))
 
 
 class EncoderCNN(nn.Module):
@@ -540,13 +754,17 @@ class EncoderCNN(nn.Module):
         self.drop = nn.Dropout(drop_p)
         self.fc3 = nn.Linear(fc_hidden2, CNN_embed_dim)
 
+    def convolve(self, X):
+        X = self.normalize(X.contiguous(memory_format=torch.channels_last))  # (N, 3, H, W)
+        return self.conv4(self.conv3(self.conv2(self.conv1(X)))).flatten(1)  # (N, 256*h*w)
+
     def forward(self, X):
-        N, T = X.shape[:2]
-        X = X.flatten(0, 1).contiguous(memory_format=torch.channels_last)  # (N*T, 3, H, W)
-        X = self.conv4(self.conv3(self.conv2(self.conv1(self.normalize(X)))))
-        X = F.relu(self.fc1(X.flatten(1)))
+        # one time step after the other: its activations stay near the caches, and BatchNorm sees the N frames
+        # of a step, as in the original; the linear layers take all frames at once
+        X = torch.stack([self.convolve(x) for x in X.unbind(1)], dim=1)  # (N, T, 256*h*w)
+        X = F.relu(self.fc1(X))  # (N, T, fc_hidden1)
         X = self.drop(F.relu(self.fc2(X)))
-        return self.fc3(X).view(N, T, -1)  # (N, T, E)
+        return self.fc3(X)  # (N, T, E)
 
 
 def load_resnet152(weights: str) -> nn.Module:
@@ -568,11 +786,16 @@ def load_resnet152(weights: str) -> nn.Module:
             state = published[weights].get_state_dict(progress=True, check_hash=True)
         except (OSError, RuntimeError) as error:  # no network, or a download whose hash is wrong
             raise InputError(f"no download of the ResNet-152 weights ({first_line(error)}): fetch "
-                             f"{published[weights].url} elsewhere and name it by --resnet_weights FILE")
+                             f"{published[weights].url} elsewhere, for --resnet_weights FILE") from error
     else:
         raise InputError(f"--resnet_weights {weights} is no file and none of {', '.join(published)}, none")
     load_weights(resnet, state, weights)
     return resnet
+
+
+# The original calls its encoder once a frame, and each call moves BatchNorm's running statistics by 0.01.
+# Here the 28 frames of a clip make one call: to move the statistics as fast takes 1 - 0.99^28.
+BN_MOMENTUM = 1 - 0.99**28
 
 
 class ResCNNEncoder(nn.Module):
@@ -604,15 +827,14 @@ class ResCNNEncoder(nn.Module):
         """Frames (N, T, 3, H, W) to the pooled features (N, T, 2048)."""
         N, T = X.shape[:2]
         X = X.flatten(0, 1).contiguous(memory_format=torch.channels_last)  # (N*T, 3, H, W)
-        chunks = [self.resnet(self.normalize(x)).flatten(1) for x in X.split(128)]  # a bound on memory
-        return torch.cat(chunks).view(N, T, -1)  # (N, T, 2048)
+        chunks = X.split(128 if X.is_cuda else 14)  # a bound on memory; on a CPU few are the fastest
+        X = torch.cat([self.resnet(self.normalize(x)).flatten(1) for x in chunks])
+        return X.view(N, T, -1)  # (N, T, 2048)
 
-    def forward(self, X, only_features: bool = False):
+    def forward(self, X):
         N, T = X.shape[:2]
         if X.ndim == 5:
             X = self.features(X)
-        if only_features:
-            return X
         X = F.relu(self.bn1(self.fc1(X.flatten(0, 1).float())))  # (N*T, fc_hidden1)
         X = self.drop(F.relu(self.bn2(self.fc2(X))))
         return self.fc3(X).view(N, T, -1)  # (N, T, E)
@@ -644,46 +866,431 @@ class CRNN(nn.Module):
         super().__init__()
         self.encoder, self.decoder = encoder, decoder
 
-    def forward(self, X, only_features: bool = False):
+    def forward(self, X):
         with autocast(X):
-            if only_features:
-                return self.encoder(X, only_features=True)
             return self.decoder(self.encoder(X)).float()
 
 
-# ------------------------------------------------------------------------------ 6. Devices
+# ------------------------------------------------------------------------------ 4. Training and testing
+
+
+def progress_bar(loader, text: str) -> tqdm:
+    """A bar that goes when it is full; none where the output is no terminal, one for all processes."""
+    return tqdm(loader, desc=text, leave=False, disable=None if RANK == 0 else True)
+
+
+def augment(X: torch.Tensor, how: str) -> torch.Tensor:
+    """Crop each clip of a batch at random, the same way in all its frames: uint8 (N, ..., H, W) to the same.
+
+    A crop has three quarters of the area or more, its sides' ratio changed by 10 % at most, and is resized to
+    (H, W). "crop_flip" also mirrors half of the clips; "none" leaves all as they are.
+    """
+    if how == "none":
+        return X
+    from torchvision.transforms import v2  # here, as it takes a second
+
+    H, W = X.shape[-2:]
+    crop = v2.RandomResizedCrop((H, W), scale=(0.75, 1), ratio=(0.9 * W / H, 1.1 * W / H))
+    flip = v2.RandomHorizontalFlip(0.5 if how == "crop_flip" else 0)
+    return torch.stack([flip(crop(x)) for x in X])
+
+
+def cosine_rate(learning_rate: float, progress: float) -> float:
+    """The learning rate at `progress` (0..1) of training: up in a twentieth of it, then down to 0."""
+    return learning_rate * min(1, progress / 0.05 + 0.01) * (1 + math.cos(math.pi * progress)) / 2
+
+
+def train_one_epoch(model, device, train_loader, optimizer, epoch: int, args: argparse.Namespace):
+    """Train on every batch (X, y) of a loader once.
+
+    Returns (mean loss, accuracy in 0..1) over the epoch, dropout on. InputError if the loss is not finite.
+    """
+    # every epoch from its own seed: a resumed run draws the dropout that the unbroken one would have
+    torch.manual_seed(args.seed + epoch + 1_000_000 * RANK)
+    model.train()
+    sums = torch.zeros(3, device=device)  # of losses, right answers, clips; there, no step waits for them
+    bar = progress_bar(train_loader, f"Epoch {epoch + 1}/{args.epochs} train")
+    for step, (X, y) in enumerate(bar):
+        if args.lr_schedule == "cosine":
+            progress = (epoch + step / len(train_loader)) / args.epochs
+            for group in optimizer.param_groups:
+                group["lr"] = cosine_rate(args.learning_rate, progress)
+        X, y = X.to(device, non_blocking=True), y.to(device, non_blocking=True)
+        logits = model(augment(X, args.augment))  # (N, K)
+        loss = F.cross_entropy(logits, y)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        sums[0] += loss.detach() * len(y)
+        sums[1] += (logits.argmax(1) == y).sum()
+        sums[2] += len(y)
+        if (step + 1) % args.log_interval == 0:
+            bar.set_postfix(loss=f"{loss.item():.4f}")
+    say_short_videos(train_loader.dataset)
+    if TORCHRUN:
+        dist.all_reduce(sums)
+    loss, correct, clips = sums.tolist()
+    if not math.isfinite(loss):
+        raise InputError(f"the loss of epoch {epoch + 1} is {loss}: lower --learning_rate")
+    return loss / clips, correct / clips
+
+
+@torch.no_grad()
+def predict(model, device, loader, clips: int = 1, text: str = "Predict"):
+    """Run the model in eval mode; of several clips a video, X (N, clips, ...), average the softmax over them.
+
+    Returns: log-probabilities (V, K) float64, labels (V,): those of this process, on the CPU
+    """
+    model.eval()
+    if TORCHRUN:
+        model = model.module  # DistributedDataParallel would wait for processes that have fewer batches
+        for buffer in model.buffers():  # each has BatchNorm statistics of its own: take those that are saved
+            dist.broadcast(buffer, 0)
+    log_probabilities, labels = [torch.empty(0, 1)], [torch.empty(0, dtype=torch.long)]
+    for X, y in progress_bar(loader, text):
+        X = X.to(device, non_blocking=True)
+        logits = model(X.flatten(0, 1) if clips > 1 else X)  # (N*clips, K)
+        each = logits.double().log_softmax(1).view(len(y), clips, -1)  # (N, clips, K)
+        log_probabilities.append(each.logsumexp(1).sub(math.log(clips)).cpu())  # (N, K)
+        labels.append(y)
+    say_short_videos(getattr(loader, "dataset", None))
+    return torch.cat(log_probabilities[1:] or log_probabilities), torch.cat(labels)
+
+
+def evaluate(model, device, test_loader, clips: int = 1) -> tuple[float, float]:
+    """Test on every video once, whatever the number of processes. Returns (mean loss, accuracy in 0..1)."""
+    log_probabilities, y = predict(model, device, test_loader, clips, "Test")
+    loss = F.nll_loss(log_probabilities, y, reduction="sum")
+    sums = torch.stack([loss, (log_probabilities.argmax(1) == y).sum(), torch.tensor(len(y))]).to(device)
+    if TORCHRUN:
+        dist.all_reduce(sums)
+    loss, correct, videos = sums.tolist()
+    return loss / videos, correct / videos
+
+
+def say_short_videos(dataset: Dataset) -> None:
+    """Say once how many videos were shorter than a clip. Of any dataset but our own nothing is known."""
+    if not isinstance(dataset, Dataset_CRNN) or dataset.said_short:
+        return
+    counts, needed = dataset.counts, dataset.frame_numbers[-1]
+    if TORCHRUN:
+        counts = counts.to("cuda" if torch.cuda.is_available() else "cpu")
+        dist.all_reduce(counts, dist.ReduceOp.MAX)
+    short = [(count, video.name) for count, video in zip(counts.tolist(), dataset.videos, strict=True)
+             if 0 < count < needed]
+    if short:
+        dataset.said_short = True
+        say("Short", f"{len(short):,} of {len(dataset):,} videos end before frame {needed} and hold their "
+            f"last one; the shortest, {min(short)[1]}, has {min(short)[0]}")
+
+
+# ------------------------------------------------------------------------------ 5. Features of a frozen CNN
+
+
+class Features(nn.Module):
+    """The frozen part of a ResCNNEncoder as a module, for DataParallel: (N, T, 3, H, W) -> (N, T, 2048)."""
+
+    def __init__(self, encoder: ResCNNEncoder):
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, X):
+        with autocast(X):
+            return self.encoder.features(X)
+
+
+class FeatureDataset(Dataset):
+    """Kept features as (X, y): X float16 (T, 2048), or (clips, T, 2048), y the class index."""
+
+    def __init__(self, videos: list[Video], paths: list[Path], clips: int):
+        self.videos, self.paths, self.clips = videos, paths, clips
+
+    def __len__(self):
+        return len(self.videos)
+
+    def __getitem__(self, index):
+        index, clip = index if isinstance(index, tuple) else (index, None)
+        try:
+            X = torch.from_numpy(np.load(self.paths[index]))  # (clips, T, 2048)
+        except (OSError, ValueError, EOFError) as error:
+            raise InputError(f"{self.paths[index]} is damaged: remove it to have it computed anew") from error
+        return X[clip or 0] if self.clips == 1 or clip is not None else X, self.videos[index].label
+
+
+def cache_features(args: argparse.Namespace, model: nn.Module, videos: list[Video], device) -> FeatureDataset:
+    """Compute the frozen ResNet's features of the clips of each video once, and keep them in half precision.
+
+    They lie in save_model_path, in a folder named by what they depend on: frames, clips, size, weights; in it
+    a file for each video, named by a hash of its name, size and time. So an interrupted run goes on where it
+    was, and a video that has changed never meets old features. The processes of torchrun share the work.
+    """
+    frame_numbers = select_frames(args)
+    digest = hashlib.sha256(repr(("v2", args.res_size, frame_numbers, args.clips)).encode())
+    for tensor in model.module.encoder.resnet.state_dict().values():
+        digest.update(tensor.cpu().contiguous().numpy().tobytes())
+    folder = Path(args.save_model_path) / f"features_{digest.hexdigest()[:16]}"
+    paths = [folder / f"{file_state(video, frame_numbers, args.clips)}.npy" for video in videos]
+    count = sum(not path.exists() for path in paths)
+    clips = Dataset_CRNN(videos, frame_numbers, args.res_size, args.res_size, clips=args.clips)
+    if count:
+        print(f"Cache   the ResNet-152 features of {count:,} videos, in\n        {folder}")
+        folder.mkdir(exist_ok=True)
+        missing = [index for index in range(len(videos))[RANK::WORLD_SIZE] if not paths[index].exists()]
+        loader = DataLoader(clips, max(1, 16 // args.clips), sampler=missing, num_workers=args.num_workers,
+                            pin_memory=torch.cuda.is_available(), worker_init_fn=ignore_interrupt)
+        extract = Features(model.module.encoder).eval()
+        extract = extract if TORCHRUN else nn.DataParallel(extract)
+        done = iter(missing)
+        for X, y in progress_bar(loader, "Features"):
+            X = X.to(device, non_blocking=True).view(-1, *X.shape[-4:])  # (N*clips, T, 3, H, W)
+            features = extract(X).half().cpu().view(len(y), args.clips, len(frame_numbers), -1)
+            for video_features in features:
+                with atomic_file(paths[next(done)]) as file:
+                    np.save(file, video_features.numpy())
+    if TORCHRUN:
+        dist.barrier()
+    say_short_videos(clips)
+    return FeatureDataset(videos, paths, args.clips)
+
+
+def file_state(video: Video, frame_numbers: list[int], clips: int) -> str:
+    """A hash of what tells that a clip has changed: the size and time of its file, or of its frames'."""
+    paths = [video.path]
+    if os.path.isdir(video.path):
+        images = list_images(video.path)
+        paths = [path for number, path in images.items() if clips > 1 or number in frame_numbers]
+    states = [(s.st_size, s.st_mtime_ns) for s in map(os.stat, filter(os.path.exists, sorted(paths)))]
+    return hashlib.sha256(repr((video.name, states)).encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+# ============================================================================================================
+# What follows keeps long runs alive. It may be skipped at first.
+# ============================================================================================================
+
+# ------------------------------------------------------------------------------ 6. Action lists
+
+
+class ListUnpickler(pickle.Unpickler):
+    """Unpickle lists and strings only: a pickle can run any code by naming a class or function in it."""
+
+    def find_class(self, module, name):
+        raise pickle.UnpicklingError(f"it holds {module}.{name}")
+
+
+def load_action_names(path: str) -> list[str]:
+    """Read the action names: a pickled list of str, or a text file with one a line. InputError for others."""
+    with naming(f"--action_name_path {path}"), open(path, "rb") as file:
+        if file.peek(1)[:1] != b"\x80" and not path.endswith(".pkl"):
+            names = [name.strip() for name in read_lines(path) if name.strip()]
+            if all(re.match(r"[0-9]+\s+\S", name) for name in names):  # UCF101's classInd.txt numbers them
+                names = [name.split(maxsplit=1)[1] for name in names]
+        else:
+            try:
+                names = ListUnpickler(file).load()
+            except Exception as error:  # a damaged pickle can raise nearly anything
+                names = first_line(error)
+    if type(names) is not list or not names or not all(type(name) is str for name in names):
+        reason = f" ({names})" if type(names) is str else ""
+        raise InputError(f"--action_name_path {path} is not a pickled list of str{reason}; a text file with "
+                         "one name a line will do, too")
+    if len({same(name) for name in names}) < len(names):
+        raise InputError(f"{path} names an action twice (upper and lower case are the same action)")
+    return names
+
+
+def read_lines(path: str) -> list[str]:
+    """Read a text file of the user's. Raises InputError if it is none."""
+    try:
+        with naming(path):
+            return Path(path).read_text("utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is no UTF-8 text: save it as one") from error
+
+
+# ------------------------------------------------------------------------------ 7. Parameters and errors
+
+
+class InputError(Exception):
+    """Something the user can put right: run() prints it without a traceback and exits with status 1."""
+
+
+class UnreadableVideo(InputError):
+    """A video of which no frame can be read."""
+
+
+WORKER_DIED = "DataLoader worker (pid"  # torch raises this anywhere in the main process
+OUT_OF_MEMORY = "the memory is full: lower --batch_size, --num_workers or the size of the frames"
+
+
+def parse_args(doc: str, parameters: dict, demo: dict) -> argparse.Namespace:
+    """Turn each name=(default, help[, choices or smallest value]) into a flag --name.
+
+    With --demo, `demo` replaces defaults. Whole numbers are 1 or more, others above 0 and below 1, unless a
+    smallest value is given.
+    """
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter,
+                                     allow_abbrev=False)
+    for name, (default, text, *limit) in parameters.items():
+        options = dict(type=type(default), metavar=type(default).__name__)
+        if isinstance(default, bool):
+            options = dict(action=argparse.BooleanOptionalAction)  # --resume, --no-resume
+        elif limit and isinstance(limit[0], tuple):
+            options = dict(type=type(default), choices=limit[0])
+        parser.add_argument(f"--{name}", default=default, help=f"{text} (default: {default})", **options)
+    args = parser.parse_args()
+    if args.demo:
+        parser.set_defaults(**demo)  # a value given on the command line still wins
+        args = parser.parse_args()
+    for name, (default, _, *limit) in parameters.items():
+        value = getattr(args, name)
+        smallest = limit[0] if limit else 1
+        if type(default) is int and type(smallest) is int and not smallest <= value < 2**31:
+            parser.error(f"argument --{name}: {value} is out of range")
+        if type(default) is float and not (0 < value < 1 or limit and value == smallest):
+            parser.error(f"argument --{name}: {value} is out of range")
+        if name.endswith("_path") and value != "none" or name == "split" and os.path.isfile(value):
+            setattr(args, name, os.path.abspath(value))
+    if args.augment != "none" and getattr(args, "cache_features", False):
+        parser.error(f"argument --augment: {args.augment} changes the frames in each epoch, so that their "
+                     "features cannot be kept: add --no-cache_features")
+    # torchrun's processes on one machine share out its cores
+    args.num_workers = math.ceil(args.num_workers / int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
+    return args
+
+
+def run(main: Callable[[], None], resumes: bool = True) -> None:
+    """Run a script: a user's mistake ends in one line and status 1, Ctrl-C in how to go on and status 130."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # log files are written as it goes; any name can be printed
+            stream.reconfigure(line_buffering=True, errors="backslashreplace")
+    try:
+        if TORCHRUN:
+            join_processes()
+        main()
+        if TORCHRUN:
+            dist.destroy_process_group()
+            end_process("", 0)
+    except InputError as error:  # from a worker process it comes wrapped in that one's traceback
+        end_process("Error: " + re.split(r"(?:InputError|UnreadableVideo): ", str(error))[-1].strip(), 1)
+    except (RuntimeError, MemoryError, ValueError) as error:
+        if WORKER_DIED in str(error):
+            end_process("Error: a process that reads videos was killed, mostly for want of memory: lower "
+                        "--num_workers or --batch_size", 1)
+        if isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error):
+            end_process(f"Error: {OUT_OF_MEMORY}", 1)
+        if "more than 1 value per channel" in str(error):
+            end_process("Error: the last batch of an epoch holds a single clip, of which BatchNorm sees one "
+                        "value: take another --batch_size, or larger frames", 1)
+        raise
+    except KeyboardInterrupt:
+        message = "\nInterrupted."
+        if resumes:
+            again = quote(*sys.argv) if "--resume" in sys.argv else quote(*sys.argv, "--resume")
+            python = "torchrun ..." if TORCHRUN else "python"
+            message += f" The finished epochs are saved; go on with\n  {python} {again}"
+        end_process(message if RANK == 0 else "", 130)
+
+
+def end_process(message: str, status: int) -> None:
+    """End this process with a message.
+
+    Under torchrun it ends at once. After an error an orderly end may wait for the other processes, which wait
+    for this one; after a good run it may abort, as the threads of torch.distributed still hold tensors.
+    """
+    if message:
+        print(message, file=sys.stderr, flush=True)
+    if TORCHRUN:
+        sys.stdout.flush()
+        os._exit(status)
+    sys.exit(status)
+
+
+@contextlib.contextmanager
+def naming(path: str | Path):
+    """While a user's file or folder is open, an error of the system is an InputError that names it."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror or error}") from error
+
+
+@contextlib.contextmanager
+def unreadable_videos_named(args: argparse.Namespace, videos: list[Video]):
+    """When a video cannot be read, look at all, so that they are not found one a run. Raises InputError."""
+    try:
+        yield
+    except UnreadableVideo:
+        dataset = Dataset_CRNN(videos, select_frames(args), 8, 8, clips=args.clips)
+        dataset.reported[:] = True  # single frames do not matter now
+
+        def unreadable(index):
+            try:
+                dataset[index]
+            except UnreadableVideo:
+                return videos[index].path
+
+        with ThreadPool(args.num_workers or 1) as pool:
+            found = pool.imap(unreadable, tqdm(range(len(videos)), "Looking for others", disable=None))
+            paths = [path for path in found if path]
+        if not paths:  # it can be read now
+            raise
+        output = Path(args.save_model_path) / "unreadable_videos.txt"
+        with atomic_file(output) as file:
+            file.write("".join(f"{path}\n" for path in paths).encode("utf-8", "surrogateescape"))
+        shown = ", ".join(paths[:3]) + (", ..." if len(paths) > 3 else "")
+        raise InputError(f"{len(paths):,} of {len(videos):,} videos cannot be read: {shown}\n"
+                         f"Remove them or fetch them again; all are named in {output}") from None
+
+
+def first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+
+
+def quote(*words: str) -> str:
+    """Words as one command line, for this system's shell."""
+    return subprocess.list2cmdline(words) if os.name == "nt" else shlex.join(words)
+
+
+def say(label: str, text: str) -> None:
+    """Print a paragraph of 80 columns behind a label."""
+    print(textwrap.fill(text, 80, initial_indent=f"{label:<8}", subsequent_indent=" " * 8,
+                        break_long_words=False, break_on_hyphens=False))
+
+
+# ------------------------------------------------------------------------------ 8. Devices and processes
+
+
+def join_processes() -> None:
+    """Join the processes of torchrun, of which rank 0 alone prints."""
+    backend, gpu = "gloo", None
+    if torch.cuda.is_available():
+        backend, gpu = "nccl", torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        if gpu.index >= torch.cuda.device_count():
+            raise InputError(f"--nproc_per_node is above the {torch.cuda.device_count()} GPUs there are")
+        torch.cuda.set_device(gpu)
+    store, *_ = next(dist.rendezvous("env://"))
+    if os.environ.get("GROUP_WORLD_SIZE") == "1":  # one machine, so all know the number of the restart:
+        # the store outlives the processes, and restarted ones would meet the addresses of the dead
+        store = dist.PrefixStore("attempt" + os.environ["TORCHELASTIC_RESTART_COUNT"], store)
+    dist.init_process_group(backend, store=store, rank=RANK, world_size=WORLD_SIZE, device_id=gpu,
+                            timeout=timedelta(hours=2))  # some finish their features much earlier
+    if RANK > 0:
+        sys.stdout = open(os.devnull, "w", errors="backslashreplace")
 
 
 def get_device() -> torch.device:
-    """Choose CUDA or the CPU. Under torchrun: join its processes, of which rank 0 alone prints.
+    """Choose CUDA or the CPU.
 
     Not Apple's MPS, where Conv3d has been silently wrong and BatchNorm3d has crashed
     (https://github.com/pytorch/pytorch/issues/197114, .../190645).
     """
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if TORCHRUN:
-        backend, gpu = "gloo", None
-        if device.type == "cuda":
-            backend, gpu = "nccl", torch.device("cuda", int(os.environ["LOCAL_RANK"]))
-            if gpu.index >= torch.cuda.device_count():
-                raise InputError(f"--nproc_per_node is above the {torch.cuda.device_count()} GPUs there are")
-            torch.cuda.set_device(gpu)
-        store, *_ = next(dist.rendezvous("env://"))
-        if os.environ.get("GROUP_WORLD_SIZE") == "1":  # one machine, so all know the number of the restart:
-            # the store outlives the processes, and restarted ones would meet the addresses of the dead
-            store = dist.PrefixStore("attempt" + os.environ["TORCHELASTIC_RESTART_COUNT"], store)
-        dist.init_process_group(backend, store=store, rank=RANK, world_size=WORLD_SIZE, device_id=gpu,
-                                timeout=timedelta(hours=2))  # some finish their features much earlier
-        if RANK > 0:
-            sys.stdout = open(os.devnull, "w")
-    if device.type == "cuda":
+    hardware = f"CPU, {torch.get_num_threads()} threads"
+    if torch.cuda.is_available():
         torch.set_float32_matmul_precision("high")  # TF32
         torch.backends.cudnn.benchmark = True
         hardware = f"{torch.cuda.device_count()} x {torch.cuda.get_device_name()}"
-    else:
-        hardware = f"CPU, {torch.get_num_threads()} threads"
-    print(f"Device  {hardware}" + f", {WORLD_SIZE} processes" * TORCHRUN)
-    return device
+    print(f"Device  {hardware}, {WORLD_SIZE} processes" if TORCHRUN else f"Device  {hardware}")
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def parallelize(model: nn.Module, device: torch.device) -> nn.Module:
@@ -700,135 +1307,6 @@ def parallelize(model: nn.Module, device: torch.device) -> nn.Module:
     return nn.DataParallel(model)
 
 
-# ------------------------------------------------------------------------------ 7. Training and testing
-
-
-def progress_bar(loader, text: str) -> tqdm:
-    """A bar that goes when it is full; none where the output is no terminal, one for all processes."""
-    return tqdm(loader, desc=text, leave=False, disable=None if RANK == 0 else True)
-
-
-def train_one_epoch(model, device, train_loader, optimizer, epoch: int, args: argparse.Namespace):
-    """Train on every clip once. Returns (mean loss, accuracy in 0..1) over the epoch, dropout on."""
-    # every epoch from its own seed: a resumed run draws the dropout that the unbroken one would have
-    torch.manual_seed(args.seed + epoch + 1_000_000 * RANK)
-    train_loader.sampler.set_epoch(epoch)
-    model.train()
-    sums = torch.zeros(2, device=device)  # of losses and of right answers; there, no step waits for them
-    bar = progress_bar(train_loader, f"Epoch {epoch + 1}/{args.epochs} train")
-    for step, (X, y) in enumerate(bar, start=1):
-        X, y = X.to(device, non_blocking=True), y.to(device, non_blocking=True)
-        logits = model(X)  # (N, K)
-        loss = F.cross_entropy(logits, y)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        sums += torch.stack([loss.detach() * len(y), (logits.argmax(1) == y).sum()])
-        if step % args.log_interval == 0:
-            bar.set_postfix(loss=f"{loss.item():.4f}")
-    if TORCHRUN:
-        dist.all_reduce(sums)
-    (loss, correct), clips = sums.tolist(), train_loader.sampler.total_size  # clips of all processes
-    if not math.isfinite(loss):
-        raise InputError(f"the loss of epoch {epoch + 1} is {loss}: lower --learning_rate")
-    return loss / clips, correct / clips
-
-
-@torch.no_grad()
-def predict(model, device, loader, text: str = "Predict") -> tuple[torch.Tensor, torch.Tensor]:
-    """Run the model in eval mode. Returns logits (V, K) float32, labels (V,): this process's, on the CPU."""
-    model.eval()
-    if TORCHRUN:
-        model = model.module  # DistributedDataParallel would wait for processes that have fewer batches
-        for buffer in model.buffers():  # each has BatchNorm statistics of its own: take those that are saved
-            dist.broadcast(buffer, 0)
-    logits, labels = [], []
-    for X, y in progress_bar(loader, text):
-        logits.append(model(X.to(device, non_blocking=True)))
-        labels.append(y)
-    if not logits:  # more processes than videos
-        return torch.empty(0, 1), torch.empty(0, dtype=torch.long)
-    return torch.cat(logits).cpu(), torch.cat(labels)
-
-
-def evaluate(model, device, test_loader) -> tuple[float, float]:
-    """Test on every clip once, whatever the number of processes. Returns (mean loss, accuracy in 0..1)."""
-    logits, y = predict(model, device, test_loader, "Test")
-    loss = F.cross_entropy(logits.double(), y, reduction="sum")
-    sums = torch.stack([loss, (logits.argmax(1) == y).sum(), torch.tensor(len(y))]).to(device)
-    if TORCHRUN:
-        dist.all_reduce(sums)
-    loss, correct, clips = sums.tolist()
-    return loss / clips, correct / clips
-
-
-# ------------------------------------------------------------------------------ 8. Features of a frozen CNN
-
-VIDEOS_PER_FILE = 16
-
-
-def cached_features(args: argparse.Namespace, model: nn.Module, videos: list[Video], device) -> dict:
-    """Compute the frozen ResNet's features of every clip once, and keep them on disk in half precision.
-
-    They lie in save_model_path, in a folder named by a hash of all they depend on, so other videos, frames,
-    sizes or weights never meet old features. Each file holds 16 videos and is written whole, so that an
-    interrupted run goes on where it was; the processes of torchrun share the work.
-
-    Returns: {video name: float16 tensor (T, 2048)}, mapped from disk, not read into memory
-    """
-    videos, frames = sorted(videos), select_frames(args)
-    states = [file_state(video, frames) for video in videos]
-    digest = hashlib.sha256(repr(("v1", args.res_size, frames, states)).encode())
-    for tensor in model.module.encoder.resnet.state_dict().values():
-        digest.update(tensor.cpu().contiguous().numpy().tobytes())
-    folder = Path(args.save_model_path) / f"features_{digest.hexdigest()[:16]}"
-    indices = range(len(videos))
-    parts = {folder / f"{start // VIDEOS_PER_FILE:05d}.pt": indices[start:start + VIDEOS_PER_FILE]
-             for start in indices[::VIDEOS_PER_FILE]}
-    count = sum(len(part) for path, part in parts.items() if not path.exists())
-    if count:
-        print(f"Cache   the ResNet-152 features of {count:,} videos, in\n        {folder}")
-        folder.mkdir(exist_ok=True)
-        missing = [path for path in list(parts)[RANK::WORLD_SIZE] if not path.exists()]
-        dataset = Dataset_CRNN(videos, [0] * len(videos), frames, args.res_size, args.res_size)
-        loader = DataLoader(dataset, batch_sampler=[parts[path] for path in missing],
-                            num_workers=args.num_workers, pin_memory=torch.cuda.is_available(),
-                            worker_init_fn=ignore_interrupt)
-        extract = model.module.eval() if TORCHRUN else model.eval()  # unequal shares: no DDP
-        for path, (X, _) in zip(missing, progress_bar(loader, "Features")):
-            X = X.to(device, non_blocking=True)
-            features = extract(X, True).half().cpu()  # DataParallel fails on keywords if clips are few
-            write_atomically(path, lambda file: torch.save(features, file))
-    if TORCHRUN:
-        dist.barrier()
-    try:
-        clips = [clip for path in parts for clip in torch.load(path, weights_only=True, mmap=True)]
-    except Exception as error:  # damaged data can raise nearly anything
-        raise InputError(f"{folder} is damaged ({first_line(error)}): remove it, to have it computed anew")
-    return {video.name: clip for video, clip in zip(videos, clips)}
-
-
-def file_state(video: Video, frames: list[int]) -> tuple:
-    """What tells that a clip has changed: the sizes and times of its file, or of its frames' files."""
-    paths = [video.path]
-    if os.path.isdir(video.path):
-        paths = [frame_path(video.path, number) for number in frames]
-    return video.name, [(s.st_size, s.st_mtime_ns) for s in map(os.stat, filter(os.path.exists, paths))]
-
-
-class FeatureDataset(Dataset):
-    """Cached features as (X, y): X float16 (T, 2048), y the class index. Fast enough without workers."""
-
-    def __init__(self, features: dict, videos: list[Video], labels):
-        self.features, self.labels = [features[video.name] for video in videos], labels
-
-    def __len__(self):
-        return len(self.labels)
-
-    def __getitem__(self, index):
-        return self.features[index], int(self.labels[index])
-
-
 # ------------------------------------------------------------------------------ 9. Checkpoints
 
 HISTORIES = ("train_loss", "train_score", "test_loss", "test_score")
@@ -837,12 +1315,13 @@ MAY_CHANGE = {"data_path", "action_name_path", "save_model_path", "epochs", "num
               "resume", "demo", "cache_features"}
 
 
-def write_atomically(path: str | Path, write: Callable) -> None:
-    """Write a file whole or not at all: under another name, flushed to the disk, then renamed."""
+@contextlib.contextmanager
+def atomic_file(path: str | Path):
+    """Open a file that is written whole or not at all: under another name, flushed to disk, then renamed."""
     temporary = f"{path}.tmp"
     try:
         with open(temporary, "wb") as file:
-            write(file)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         replace(temporary, path)
@@ -850,8 +1329,8 @@ def write_atomically(path: str | Path, write: Callable) -> None:
         Path(temporary).unlink(missing_ok=True)
         if WORKER_DIED in str(error):
             raise
-        raise InputError(f"{path} could not be written ({first_line(error)}). What was saved before is as it "
-                         "was; if the disk is full, make room (a training run goes on with --resume)")
+        raise InputError(f"{path} could not be written ({first_line(error)}). What was saved before is as "
+                         "it was; if the disk is full, make room (a training run goes on with --resume)") from error
 
 
 def replace(temporary: str | Path, path: str | Path) -> None:
@@ -864,24 +1343,23 @@ def replace(temporary: str | Path, path: str | Path) -> None:
     os.replace(temporary, path)
 
 
-def first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-
-
-def load_checkpoint(path: str | Path, *keys: str, only_values: bool = False) -> dict:
+def load_checkpoint(path: str | Path, *keys: str, tensors: bool = True) -> dict:
     """Load a dict that torch.save wrote, on the CPU. Raises InputError if it is damaged or lacks a key.
 
     weights_only admits tensors and plain values, no code. The sums in the zip file tell a flipped bit.
-    only_values leaves tensors on the disk, unchecked, for a quick look at the rest.
+    Without `tensors` they stay on the disk, unchecked: a quick look at the rest.
     """
     if not os.path.isfile(path):
         raise InputError(f"{path}: no such file")
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=only_values or None)
-        if not only_values and zipfile.is_zipfile(path) and zipfile.ZipFile(path).testzip():
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=None if tensors else True)
+        if tensors and zipfile.is_zipfile(path) and zipfile.ZipFile(path).testzip():
             checkpoint = None
-    except Exception:  # damaged data can raise nearly anything
+    except Exception as error:  # damaged data can raise nearly anything
         checkpoint = None
+        if "GLOBAL" in str(error):
+            raise InputError(f"{path} holds Python objects, such as a whole pickled model, which can run "
+                             "code: save model.state_dict() instead") from None
     if not isinstance(checkpoint, dict) or not checkpoint.keys() >= set(keys):
         raise InputError(f"{path} is damaged or no checkpoint")
     return checkpoint
@@ -892,7 +1370,12 @@ def load_weights(model: nn.Module, state: dict, path: str | Path) -> None:
     try:
         model.load_state_dict(state)
     except (RuntimeError, TypeError, AttributeError) as error:
-        raise InputError(f"{path} does not fit this model: {' '.join(str(error).split())[:200]}")
+        raise InputError(f"{path} does not fit this model: {' '.join(str(error).split())[:200]}") from error
+
+
+def saved_args(checkpoint: dict, parameters: dict) -> dict:
+    """A checkpoint's parameters; those that came after it have their default, which means "as before"."""
+    return {name: default for name, (default, *_) in parameters.items()} | checkpoint["args"]
 
 
 def saved_epochs(folder: str | Path, name: str) -> list[int]:
@@ -903,11 +1386,18 @@ def saved_epochs(folder: str | Path, name: str) -> list[int]:
 
 def best_epoch(history: dict) -> int:
     """The epoch, from 1, of the highest test accuracy; among equals, of the lowest test loss."""
-    ranks = [(score, -loss) for score, loss in zip(history["test_score"], history["test_loss"])]
+    ranks = [(score, -loss) for score, loss in zip(history["test_score"], history["test_loss"], strict=True)]
     return ranks.index(max(ranks)) + 1
 
 
-def save_epoch(args, name: str, model, optimizer, history: dict, action_names: list, test: list) -> None:
+def add_epoch(history: dict, train: tuple[float, float], test: tuple[float, float]) -> None:
+    """Add the (loss, accuracy) of an epoch on both sides."""
+    for side, (loss, score) in (("train", train), ("test", test)):
+        history[f"{side}_loss"].append(loss)
+        history[f"{side}_score"].append(score)
+
+
+def save_epoch(args: argparse.Namespace, name: str, model, optimizer, history: dict, data: Data) -> None:
     """Write the newest epoch of `history` into save_model_path; drop the epochs neither best nor last.
 
     The optimizer goes first, so a model file stands for a complete epoch, whenever the run is killed.
@@ -915,12 +1405,14 @@ def save_epoch(args, name: str, model, optimizer, history: dict, action_names: l
     if RANK > 0:
         return
     folder, epoch = Path(args.save_model_path), len(history["test_score"])
-    write_atomically(folder / f"{name}_optimizer_epoch{epoch}.pth", lambda file: torch.save(
-        {"optimizer": optimizer.state_dict(), "history": history, "epoch": epoch}, file))
-    write_atomically(folder / f"{name}_epoch{epoch}.pth", lambda file: torch.save(
-        {"model": model.module.state_dict(), "args": vars(args), "action_names": action_names, "epoch": epoch,
-         "test_loss": history["test_loss"][-1], "test_score": history["test_score"][-1],
-         "test_videos": [video.name for video in test]}, file))
+    with atomic_file(folder / f"{name}_optimizer_epoch{epoch}.pth") as file:
+        torch.save({"optimizer": optimizer.state_dict(), "history": history, "epoch": epoch}, file)
+    with atomic_file(folder / f"{name}_epoch{epoch}.pth") as file:
+        torch.save({"name": name, "model": model.module.state_dict(), "args": vars(args),
+                    "action_names": data.action_names, "epoch": epoch,
+                    "test_loss": history["test_loss"][-1], "test_score": history["test_score"][-1],
+                    "train_videos": [video.name for video in data.train],
+                    "test_videos": [video.name for video in data.test], "frame_rate": data.frame_rate}, file)
     save_histories(folder, name, history)
     best = best_epoch(history)
     keep = {best, epoch} if best < epoch else {epoch - 1, epoch}  # always two: one may be damaged
@@ -933,16 +1425,92 @@ def save_epoch(args, name: str, model, optimizer, history: dict, action_names: l
 
 def save_histories(folder: Path, name: str, history: dict) -> None:
     for key in HISTORIES:
-        write_atomically(folder / f"epoch_{key}.npy", lambda file: np.save(file, np.array(history[key])))
-    plot_curves(folder / f"fig_UCF101_{name}.png", name, history)
+        with atomic_file(folder / f"epoch_{key}.npy") as file:
+            np.save(file, np.array(history[key]))
+    with atomic_file(folder / f"fig_UCF101_{name}.png") as file:
+        plot_curves(file, name, history)
 
 
-def plot_curves(path: Path, name: str, history: dict) -> None:
+def check_output_folder(args: argparse.Namespace, name: str) -> None:
+    """Make save_model_path. InputError if it cannot be written to, or holds a run that is not resumed."""
+    folder = Path(args.save_model_path)
+    with naming(f"--save_model_path {folder}"):
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()  # can be written to
+    others = sorted(path.name for path in folder.glob("*_epoch*.pth") if not path.name.startswith(f"{name}_"))
+    if others:
+        raise InputError(f"{folder} holds {others[0]}: choose another --save_model_path")
+    epochs = saved_epochs(folder, name)
+    if epochs and not args.resume:
+        raise InputError(f"{folder} holds {name}_epoch{epochs[-1]}.pth: go on with --resume, or begin "
+                         "again in another --save_model_path")
+
+
+def resume_training(args, parameters: dict, name: str, model, optimizer, data: Data) -> dict:
+    """Load the last undamaged epoch, if there is one. Returns the history so far, a number for each epoch.
+
+    Raises InputError rather than go on with a run of other parameters or videos.
+    """
+    folder = Path(args.save_model_path)
+    epochs = saved_epochs(folder, name)
+    for epoch in reversed(epochs):
+        path = folder / f"{name}_epoch{epoch}.pth"
+        try:
+            checkpoint = load_checkpoint(path, "model", "args", "action_names", "test_videos")
+            state = load_checkpoint(folder / f"{name}_optimizer_epoch{epoch}.pth", "optimizer", "history")
+        except InputError as error:
+            print(f"{error}: trying the epoch before")
+            continue
+        refuse_changes(args, saved_args(checkpoint, parameters), checkpoint, data, path)
+        load_weights(model.module, checkpoint["model"], path)
+        optimizer.load_state_dict(state["optimizer"])
+        if RANK == 0:
+            save_histories(folder, name, state["history"])
+        print(f"Resume  after epoch {epoch}, from {path}")
+        if epoch >= args.epochs:
+            print("        Nothing is left to train: raise --epochs to go on")
+        return state["history"]
+    if epochs:
+        raise InputError(f"no checkpoint in {folder} can be read: remove them to begin again")
+    return {key: [] for key in HISTORIES}
+
+
+def refuse_changes(args: argparse.Namespace, saved: dict, checkpoint: dict, data: Data, path: Path) -> None:
+    """Raise InputError if a parameter or the data that decide what is learnt are not the checkpoint's."""
+    may_change = MAY_CHANGE - ({"epochs"} if args.lr_schedule == "cosine" else set())
+    changed = [f"--{key} {saved.get(key)} -> {value}" for key, value in vars(args).items()
+               if key not in may_change and saved.get(key) != value]
+    if checkpoint["action_names"] != data.action_names:
+        changed.append("the action names")
+    elif not changed:
+        for side, videos in (("train", data.train), ("test", data.test)):
+            names = {video.name for video in videos}
+            before = set(checkpoint.get(f"{side}_videos", names))  # older ones do not know those of training
+            if names != before:
+                new, gone = len(names - before), len(before - names)
+                changed.append(f"the {side} videos: {new:,} new, {gone:,} gone")
+    if changed:
+        raise InputError(f"{path} was trained with other parameters ({', '.join(changed)}): "
+                         "give those again, or choose another --save_model_path")
+
+
+# ------------------------------------------------------------------------------ 10. Progress
+
+
+def print_epoch(args: argparse.Namespace, history: dict, started: float) -> None:
+    """One line on the newest epoch."""
+    train_loss, train_score, test_loss, test_score = (history[key][-1] for key in HISTORIES)
+    print(f"Epoch {len(history['test_loss']):>3}/{args.epochs}"
+          f"  train loss {train_loss:.4f}  acc {train_score:6.1%}"
+          f"  test loss {test_loss:.4f}  acc {test_score:6.1%}  {time.time() - started:.0f} s", flush=True)
+
+
+def plot_curves(file, name: str, history: dict) -> None:
     """Draw loss and accuracy by epoch, the best epoch marked, as a PNG."""
     best, epochs = best_epoch(history), range(1, len(history["test_score"]) + 1)
     figure = Figure(figsize=(10, 4), layout="constrained")
     panels = (("loss", "loss", 1), ("score", "accuracy (%)", 100))
-    for axes, (key, ylabel, scale) in zip(figure.subplots(1, 2), panels):
+    for axes, (key, ylabel, scale) in zip(figure.subplots(1, 2), panels, strict=True):
         for side, line, color in (("train", ".--", "#0072B2"), ("test", ".-", "#D55E00")):
             axes.plot(epochs, scale * np.array(history[f"{side}_{key}"]), line, color=color, label=side)
         value = scale * history[f"test_{key}"][best - 1]
@@ -952,88 +1520,27 @@ def plot_curves(path: Path, name: str, history: dict) -> None:
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.3)
         axes.legend()
-    write_atomically(path, lambda file: figure.savefig(file, format="png", dpi=150))
+    figure.savefig(file, format="png", dpi=150)
 
 
-def resume_training(args, name: str, model, optimizer, action_names: list[str], test: list[Video]) -> dict:
-    """Load the last undamaged epoch under --resume. Returns the history so far, a number for each epoch.
-
-    Raises InputError rather than overwrite a run without --resume, or go on with a run of other parameters.
-    """
-    folder = Path(args.save_model_path)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=folder).close()  # can be written to
-    except OSError as error:
-        raise InputError(f"--save_model_path {folder}: {error.strerror}")
-    epochs = saved_epochs(folder, name)
-    others = sorted(path.name for path in folder.glob("*_epoch*.pth") if not path.name.startswith(f"{name}_"))
-    if others:
-        raise InputError(f"{folder} holds {others[0]}: choose another --save_model_path")
-    if epochs and not args.resume:
-        raise InputError(f"{folder} holds {name}_epoch{epochs[-1]}.pth: go on with --resume, or begin "
-                         "again in another --save_model_path")
-    for epoch in reversed(epochs):
-        path = folder / f"{name}_epoch{epoch}.pth"
-        try:
-            checkpoint = load_checkpoint(path, "model", "args", "action_names", "test_videos")
-            rest = load_checkpoint(folder / f"{name}_optimizer_epoch{epoch}.pth", "optimizer", "history")
-        except InputError as error:
-            print(f"{error}: trying the epoch before")
-            continue
-        refuse_changes(args, checkpoint, action_names, test, path)
-        load_weights(model.module, checkpoint["model"], path)
-        optimizer.load_state_dict(rest["optimizer"])
-        if RANK == 0:
-            save_histories(folder, name, rest["history"])
-        print(f"Resume  after epoch {epoch}, from {path}")
-        if epoch >= args.epochs:
-            print("        Nothing is left to train: raise --epochs to go on")
-        return rest["history"]
-    if epochs:
-        raise InputError(f"no checkpoint in {folder} can be read: remove them to begin again")
-    return {key: [] for key in HISTORIES}
-
-
-def refuse_changes(args, checkpoint: dict, action_names: list[str], test: list[Video], path: Path) -> None:
-    """Raise InputError if a parameter or the data that decide what is learnt are not the checkpoint's."""
-    saved = checkpoint["args"]
-    changed = [f"--{key} {saved.get(key)} -> {value}" for key, value in vars(args).items()
-               if key not in MAY_CHANGE and saved.get(key) != value]
-    if checkpoint["action_names"] != action_names:
-        changed.append("the action names")
-    elif not changed and set(checkpoint["test_videos"]) != {video.name for video in test}:
-        changed.append("the test videos")
-    if changed:
-        raise InputError(f"{path} was trained with other parameters ({', '.join(changed)}): "
-                         "give those again, or choose another --save_model_path")
-
-
-# ------------------------------------------------------------------------------ 10. Progress
-
-
-def print_epoch(args, history: dict, started: float) -> None:
-    """One line on the newest epoch."""
-    train_loss, train_score, test_loss, test_score = (history[key][-1] for key in HISTORIES)
-    print(f"Epoch {len(history['test_loss']):>3}/{args.epochs}"
-          f"  train loss {train_loss:.4f}  acc {train_score:6.1%}"
-          f"  test loss {test_loss:.4f}  acc {test_score:6.1%}  {time.time() - started:.0f} s", flush=True)
-
-
-def print_outcome(args, name: str, history: dict) -> None:
+def print_outcome(args: argparse.Namespace, name: str, history: dict) -> None:
     """Say where the results are and what to run next."""
-    best, where = best_epoch(history), " --demo" * args.demo
-    if any(word.startswith("--save_model_path") for word in sys.argv):  # not the default
-        where = f" --save_model_path {quote(args.save_model_path)}"
+    best = best_epoch(history)
     print(f"\nBest    epoch {best}: test accuracy {history['test_score'][best - 1]:.1%}; "
           f"last, epoch {len(history['test_score'])}: {history['test_score'][-1]:.1%}\n"
           "        (the test videos chose the best epoch: report the last one's accuracy)\n"
           f"Output  checkpoints, histories, fig_UCF101_{name}.png in\n        {args.save_model_path}")
     script = Path(__file__).resolve().parent.parent / "check_model_prediction.py"
     if script.exists():
-        with contextlib.suppress(ValueError):  # on Windows, on another drive
-            script = os.path.relpath(script)
-        print(f"Next    python {quote(str(script))} --model {name}{where}")
+        script, folder = (shorter_path(path) for path in (str(script), args.save_model_path))
+        print(f"Next    python {quote(script, '--save_model_path', folder)}")
+
+
+def shorter_path(path: str) -> str:
+    """The path from where the user stands, if that is shorter."""
+    with contextlib.suppress(ValueError):  # on Windows, on another drive
+        return min(os.path.relpath(path), path, key=len)
+    return path
 
 
 # ------------------------------------------------------------------------------ 11. Demo data
@@ -1052,25 +1559,31 @@ def make_demo_data(data_path: str, action_name_path: str) -> None:
     """
     if RANK == 0 and not os.path.exists(data_path):
         print(f"Demo    making its videos in\n        {data_path}")
-        temporary = Path(f"{data_path}.tmp")  # renamed when complete
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
-        rng = np.random.default_rng(0)
-        photos = load_sample_images().images  # two uint8 (427, 640, 3): a temple, a flower
-        for group in range(1, DEMO_GROUPS + 1):
-            place = rng.uniform(size=4)
-            for action in DEMO_ACTIONS:
-                for clip in range(1, DEMO_CLIPS + 1):
-                    folder = temporary / f"v_{action}_g{group:02d}_c{clip:02d}"
-                    folder.mkdir()
-                    background = cut_out(photos[group % 2], 4, place[:2], rng) // 3  # dim
-                    disc = cut_out(photos[1 - group % 2], 3, place[2:], rng)
-                    for number, frame in enumerate(demo_clip(action, background, disc, rng), start=1):
-                        Image.fromarray(frame).save(frame_path(str(folder), number), quality=95)
-        write_atomically(action_name_path, lambda file: pickle.dump(DEMO_ACTIONS, file))
-        replace(temporary, data_path)
+        with naming(data_path):
+            write_demo_videos(data_path)
+        with atomic_file(action_name_path) as file:
+            pickle.dump(DEMO_ACTIONS, file)
     if TORCHRUN:
         dist.barrier()
+
+
+def write_demo_videos(data_path: str) -> None:
+    temporary = Path(f"{data_path}.tmp")  # renamed when complete
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    photos = load_sample_images().images  # two uint8 (427, 640, 3): a temple, a flower
+    for group in range(1, DEMO_GROUPS + 1):
+        place = rng.uniform(size=4)
+        for action in DEMO_ACTIONS:
+            for clip in range(1, DEMO_CLIPS + 1):
+                folder = temporary / f"v_{action}_g{group:02d}_c{clip:02d}"
+                folder.mkdir()
+                background = cut_out(photos[group % 2], 4, place[:2], rng) // 3  # dim
+                disc = cut_out(photos[1 - group % 2], 3, place[2:], rng)
+                for number, frame in enumerate(demo_clip(action, background, disc, rng), start=1):
+                    Image.fromarray(frame).save(frame_path(str(folder), number), quality=95)
+    replace(temporary, data_path)
 
 
 def cut_out(photo: np.ndarray, shrink: int, place: np.ndarray, rng: np.random.Generator) -> np.ndarray:
