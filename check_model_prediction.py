@@ -20,7 +20,6 @@ import os
 import shutil
 import sys
 from collections import Counter
-from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -206,8 +205,8 @@ def from_raw_weights(states: list[dict], options: argparse.Namespace) -> dict:
     args = defaults | size | dict(end_frame=1 + (options.frames or 28), cache_features=False)
     action_names = sorted(load_action_names(options.action_name_path or defaults["action_name_path"]))
     if len(action_names) != classes:
-        raise InputError(f"{files}: the model knows {classes} actions, the list has {len(action_names)}: give "
-                         "its own by --action_name_path")
+        raise InputError(f"{files}: the model knows {classes} actions, the list has {len(action_names)}: "
+                         "give its own by --action_name_path")
     return dict(name=name, model=weights, args=args, action_names=action_names, epoch=None)
 
 
@@ -414,17 +413,17 @@ def plot_timeline(table: pd.DataFrame, strip: list) -> Figure:
     firsts = table.drop_duplicates(["start", "end"])["action"].value_counts()
     actions = sorted(mean.index, key=lambda action: (-firsts.get(action, 0), -mean[action]))[:len(COLORS)]
     seconds = max(table.attrs["seconds"], table["end"].max(), 0.1)
-    apart = min([later - second for (second, _), (later, _) in pairwise(strip)], default=seconds)
-    width = 0.96 * min(apart, seconds / 6)  # of a picture, in seconds; the axes are 10 inches wide
+    width = 0.96 * seconds / max(len(strip), 6)  # of a picture, in seconds; the axes are 10 inches wide
     tallest = max(picture.shape[0] / picture.shape[1] for _, picture in strip) * 10 * width / seconds
-    inches = 4.8 + tallest
+    inches = 5 + tallest
     figure = Figure(figsize=(11, inches))
     bottom = figure.add_axes([0.07, 0.6 / inches, 10 / 11, 3 / inches])
-    top = figure.add_axes([0.07, 4.3 / inches, 10 / 11, tallest / inches], sharex=bottom)
-    for second, picture in strip:
+    top = figure.add_axes([0.07, 4.5 / inches, 10 / 11, tallest / inches], sharex=bottom)
+    for place, (second, picture) in enumerate(strip):
         height = picture.shape[0] / picture.shape[1] * 10 * width / seconds
-        left = min(max(second - width / 2, 0), seconds - width)
-        top.imshow(picture, extent=(left, left + width, 0, height), aspect="auto")
+        middle = (place + 0.5) * seconds / len(strip)
+        top.imshow(picture, extent=(middle - width / 2, middle + width / 2, 0, height), aspect="auto")
+        top.text(middle, -0.04, f"{second:.1f} s", ha="center", va="top", fontsize=9, color="dimgray")
     top.set_ylim(0, tallest)
     top.axis("off")
     top.set_title(os.path.basename(os.path.normpath(table["video"].iloc[0])), loc="left")

@@ -77,7 +77,7 @@ VIDEO_SUFFIXES = (".avi", ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".mpg", ".mpe
                   ".ts", ".mts", ".m2ts", ".ogv", ".gif")
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 TRAIN_FOLDERS = ("train", "training")
-TEST_FOLDERS = ("test", "testing", "val", "valid", "validation")
+TEST_FOLDERS = ("test", "testing", "val", "valid", "validation", "eval", "evaluation")
 UCF101_LIST = Path(__file__).resolve().parent.parent / "UCF101actions.pkl"
 OFFICIAL_TEST_GROUPS = {"official1": range(1, 8), "official2": range(8, 15), "official3": range(15, 22)}
 SPLITS = ("random", "group", *OFFICIAL_TEST_GROUPS, "folders")
@@ -117,17 +117,19 @@ def find_videos(data_path: str) -> list[Video]:
         raise InputError(f"{data_path} is not a folder: give the folder of the videos by --data_path (--demo "
                          "needs none)")
     with naming(data_path):
-        top = {same(entry.name) for entry in os.scandir(data_path) if entry.is_dir()}
+        top = {same(entry.name) for entry in os.scandir(data_path) if kind(entry) == "folder"}
     train_folder, test_folder = (next((name for name in names if name in top), None)
                                  for names in (TRAIN_FOLDERS, TEST_FOLDERS))
     sides = {train_folder: "train", test_folder: "test"} if train_folder and test_folder else {}
+    if train_folder and not test_folder:
+        say("Data", f"There is a folder {train_folder} but no test or val: it is taken for an action")
     videos, passed_over = [], Counter()
     for path, stem, folders in walk(data_path, (), passed_over):
         below = folders[1:] if sides else folders  # from the class folder on
         match, group = VIDEO_NAME.fullmatch(stem), GROUP_NAME.fullmatch(stem)
         if sides and (not folders or same(folders[0]) not in sides):
             passed_over[f"videos outside of {train_folder} and {test_folder}"] += 1
-        elif not match and not below:
+        elif not match and not "".join(below[:1]).strip():
             passed_over["videos in no class folder"] += 1
         elif not match and len(below) > 2:
             passed_over["videos deeper than <Action>/<source>/<video>"] += 1
@@ -149,8 +151,8 @@ def walk(folder: str, folders: tuple, passed_over: Counter) -> Iterator[tuple[st
     """Yield (path, name without suffix, names of the folders above it) of each video, links followed."""
     with naming(folder):
         entries = [entry for entry in os.scandir(folder) if not entry.name.startswith(".")]  # .DS_Store, ._*
-    subfolders = sorted(entry.name for entry in entries if entry.is_dir())
-    files = sorted(entry.name for entry in entries if entry.is_file())
+    subfolders = sorted(entry.name for entry in entries if kind(entry) == "folder")
+    files = sorted(entry.name for entry in entries if kind(entry) == "file")
     films = [name for name in files if name.lower().endswith(VIDEO_SUFFIXES)]
     images = [name for name in files if name.lower().endswith(IMAGE_SUFFIXES)]
     passed_over["files of other kinds"] += len(files) - len(films) - len(images)
@@ -164,12 +166,23 @@ def walk(folder: str, folders: tuple, passed_over: Counter) -> Iterator[tuple[st
         yield os.path.join(folder, name), os.path.splitext(name)[0], folders
     for name in subfolders:
         path = os.path.join(folder, name)
-        if os.path.exists(frame_path(path, 1)):  # spares listing 2.5 million frames of UCF101
-            yield path, name, folders
+        if VIDEO_NAME.fullmatch(name) and os.path.exists(frame_path(path, 1)):
+            yield path, name, folders  # unopened: UCF101 has 2.5 million frames
+        elif os.path.islink(path) and os.path.join(os.path.realpath(folder), "").startswith(
+                os.path.join(os.path.realpath(path), "")):
+            passed_over["links to a folder above"] += 1
         elif len(folders) < 4:
             yield from walk(path, (*folders, name), passed_over)
         else:
             passed_over["folders too deep"] += 1
+
+
+def kind(entry: os.DirEntry) -> str:
+    """folder or file; "" for a broken link, a link to itself, a device."""
+    try:
+        return "folder" if entry.is_dir() else "file" if entry.is_file() else ""
+    except OSError:
+        return ""
 
 
 def unique(videos: list[Video]) -> list[Video]:
@@ -274,8 +287,8 @@ def split_videos(videos: list[Video], split: str, seed: int) -> tuple[list[Video
 def hold_out_sources(videos: list[Video], seed: int) -> list[Video]:
     """Return the test videos: whole sources, about a quarter of each action, at best of every action."""
     if not any(video.source for video in videos):
-        raise InputError("--split group needs to know which videos come from one source: put them in "
-                         "a folder, <Action>/<source>/<video>, or name them ..._g01_c01; or take --split random")
+        raise InputError("--split group needs to know which videos come from one source: put those in a "
+                         "folder, <Action>/<source>/<video>, name them ..._g01_c01; or give --split random")
     sources = [video.source or video.path for video in videos]
     labels = np.array([video.label for video in videos])
     folds = []  # (actions that miss a side, distance from a quarter, indices of the test videos)
@@ -307,9 +320,10 @@ def listed_videos(videos: list[Video], path: str) -> list[Video]:
         columns, matches = re.split(r"([\s,;]+)", line.strip()), set()
         while columns and not matches:  # the whole line, then without its last column, ...
             listed = same("".join(columns).strip("\"'")).replace("\\", "/").removeprefix("./")
-            listed = os.path.splitext(listed)[0] if listed.endswith(VIDEO_SUFFIXES) else listed
-            last = listed.rpartition("/")[2]
-            matches = named.get(listed) or VIDEO_NAME.fullmatch(last) and named.get(last) or set()
+            for name in (listed, os.path.splitext(listed)[0]):
+                last = name.rpartition("/")[2]
+                last = last if VIDEO_NAME.fullmatch(last) else name
+                matches = matches or named.get(name) or named.get(last) or set()
             columns = columns[:-2]
         if len(matches) > 1:
             one, other, *_ = sorted(video.path for video in matches)
@@ -408,11 +422,11 @@ def list_images(folder: str) -> dict[int, str]:
         names = [name for name in os.listdir(folder)
                  if name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith(".")]
     images = {int(name[5:11]): name for name in names if re.fullmatch(r"frame[0-9]{6}\.jpg", name)}
-    if 1 not in images:
+    if 1 not in images or 0 in images:
         series = Counter(re.sub(r"[0-9]+", "#", os.path.splitext(name)[0]) for name in names)
         if sum(count > 1 for count in series.values()) > 1:  # img_1.jpg, flow_1.jpg, ...
-            raise InputError(f"{folder} holds several series of images ({', '.join(sorted(series)[:3])}): "
-                             "keep one")
+            raise UnreadableVideo(f"{folder} holds several series of images "
+                                  f"({', '.join(sorted(series)[:3])}): keep one")
         images = dict(enumerate(sorted(names, key=natural_key), start=1))
     return {number: os.path.join(folder, name) for number, name in images.items()}
 
@@ -449,7 +463,7 @@ def open_video(path: str):
     with av.open(os.path.abspath(path)) as container:  # a relative take:2.avi would name a protocol
         stream = container.streams.best("video")
         if stream is None:
-            raise InputError(f"{path} has no video stream")
+            raise UnreadableVideo(f"{path} has no video stream")
         yield container, stream
 
 
@@ -503,7 +517,7 @@ def read_video_file(path: str, frame_numbers: list[int], channels: int) -> Itera
                 matrix = frame.side_data.get("DISPLAYMATRIX")
                 matrix = None if matrix is None else np.frombuffer(matrix, np.int32).tolist()
             last = number, frame
-            if number in wanted:
+            if number in wanted or number > frame_numbers[-1]:  # beyond only if the last one was unreadable
                 yield number, to_pixels(frame)
             if number >= frame_numbers[-1]:
                 return
@@ -537,7 +551,7 @@ def refuse_system_error(error: Exception, path: str) -> None:
 def resize(frames: Iterator, img_x: int, img_y: int) -> Iterator[tuple[int, torch.Tensor]]:
     """(number, pixels) to (number, uint8 (C, img_x, img_y)), as Pillow's bilinear does, within 1/255."""
     for shape, same_size in groupby(frames, key=lambda frame: frame[1].shape):
-        at_once = 4 if math.prod(shape) < 2_000_000 else 1  # faster than one by one; of large frames, less memory
+        at_once = 4 if math.prod(shape) < 2_000_000 else 1  # faster than singly, but large ones fill memory
         while group := list(islice(same_size, at_once)):
             X = torch.from_numpy(np.stack([pixels for _, pixels in group]))
             X = X.permute(0, 3, 1, 2)  # (4, C, H, W)
@@ -565,12 +579,17 @@ def read_clips(path: str, clips: list[list[int]], img_x: int, img_y: int, channe
         images = {number: image for number, image in images.items() if number >= min(numbers[0], newest)}
         while max(images, default=0) < numbers[-1] and (frame := next(frames, None)):
             images[frame[0]] = frame[1]
-        if not images:
+        last = max(images, default=0)
+        own = [number for number in images if number in numbers or number == last < numbers[-1]]
+        if not own and (len(clips) == 1 or not images):
             raise UnreadableVideo(f"{path}: none of its frames {numbers[0]} to {numbers[-1]} can be read")
-        missing = [number for number in numbers if number not in images]
-        end = count_frames(path) if missing else numbers[-1]
-        nearest = {number: min((abs(other - number), other) for other in images)[1] for number in missing}
-        X = torch.stack([images[nearest.get(number, number)] for number in numbers])  # (T, C, img_x, img_y)
+        missing, end = [number for number in numbers if number not in images], numbers[-1]
+        if last < end:  # the video is shorter, or its last frame unreadable
+            end = min(end, count_frames(path)) if os.path.isdir(path) else last
+        shown = {number: number for number in numbers}
+        for number in missing:
+            shown[number] = min((abs(other - number), other) for other in own or images)[1]
+        X = torch.stack([images[shown[number]] for number in numbers])  # (T, C, img_x, img_y)
         yield X, [number for number in missing if number <= end], end
 
 
@@ -595,7 +614,12 @@ class Dataset_CRNN(Dataset):
 
     def __getitem__(self, index):
         index, clip = index if isinstance(index, tuple) else (index, None)
-        X = list(self.read(index, clip))
+        try:
+            X = list(self.read(index, clip))
+        except UnreadableVideo:
+            if clip is None:
+                raise
+            X = [list(self.read(index))[clip]]  # frames of the other clips stand in
         return torch.stack(X) if len(X) > 1 else X[0], self.videos[index].label
 
     def frame_numbers_of(self, index: int) -> list[list[int]]:
@@ -1082,8 +1106,9 @@ def load_action_names(path: str) -> list[str]:
     with naming(f"--action_name_path {path}"), open(path, "rb") as file:
         if file.peek(1)[:1] != b"\x80" and not path.endswith(".pkl"):
             names = [name.strip() for name in read_lines(path) if name.strip()]
-            if all(re.match(r"[0-9]+\s+\S", name) for name in names):  # UCF101's classInd.txt numbers them
-                names = [name.split(maxsplit=1)[1] for name in names]
+            numbers = [name.split(maxsplit=1)[0] for name in names]
+            if numbers == [str(n + 1) for n in range(len(names))]:  # as UCF101's classInd.txt numbers them
+                names = [name.split(maxsplit=1)[-1] for name in names]
         else:
             try:
                 names = ListUnpickler(file).load()
@@ -1148,8 +1173,10 @@ def parse_args(doc: str, parameters: dict, demo: dict) -> argparse.Namespace:
             parser.error(f"argument --{name}: {value} is out of range")
         if type(default) is float and not (0 < value < 1 or limit and value == smallest):
             parser.error(f"argument --{name}: {value} is out of range")
-        if name.endswith("_path") and value != "none" or name == "split" and os.path.isfile(value):
+        if name.endswith("_path") and value != "none":
             setattr(args, name, os.path.abspath(value))
+    if args.split not in SPLITS and os.path.isfile(args.split):
+        args.split = os.path.abspath(args.split)
     if args.augment != "none" and getattr(args, "cache_features", False):
         parser.error(f"argument --augment: {args.augment} changes the frames in each epoch, so that their "
                      "features cannot be kept: add --no-cache_features")
@@ -1330,7 +1357,8 @@ def atomic_file(path: str | Path):
         if WORKER_DIED in str(error):
             raise
         raise InputError(f"{path} could not be written ({first_line(error)}). What was saved before is as "
-                         "it was; if the disk is full, make room (a training run goes on with --resume)") from error
+                         "it was; if the disk is full, make room (a training run goes on with --resume)"
+                         ) from error
 
 
 def replace(temporary: str | Path, path: str | Path) -> None:

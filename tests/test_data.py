@@ -1,219 +1,274 @@
-"""Videos, labels, splits and clips."""
+"""Videos as they lie, action lists, splits, and the pictures of a clip."""
+import argparse
+import contextlib
+import errno
+import io
+import itertools
+import os
 import pickle
 import random
+import re
 import shutil
+import struct
+import tempfile
+import unicodedata
+from collections import Counter
+from fractions import Fraction
+from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 import torch
-from conftest import ACTIONS, make_images, write_frames, write_video
 from PIL import Image
-from sklearn.preprocessing import LabelEncoder, OneHotEncoder
+from sklearn.model_selection import train_test_split
 from torchvision.transforms.functional import resize
 
 import functions
-from functions import (Dataset_3DCNN, Dataset_CRNN, InputError, Video, check_frames, list_videos,
-                       load_action_names, read_clip, split_videos)
+from conftest import ACTIONS, REPO, make_images, write_frames, write_video
+from functions import Dataset_CRNN, InputError, UnreadableVideo, Video, find_videos, list_videos, split_videos
 
 FRAMES = list(range(1, 11))
+UCF101 = functions.load_action_names(str(REPO / "UCF101actions.pkl"))
 
 
-def test_frame_folders_and_video_files_are_videos_and_stray_entries_are_not(tmp_path, capsys):
-    images = make_images(0)
-    write_frames(tmp_path / "v_Punch_g01_c01", images)
-    write_frames(tmp_path / "Biking" / "v_Biking_g02_c01", images)
-    write_video(tmp_path / "UCF" / "v_HandStandPushups_g03_c12.avi", images)
-    write_video(tmp_path / "v_Biking_g01_c01.MP4", images)
-    write_video(tmp_path / "v_Punch_g01_c01.avi", images)  # stored both ways: one video
-    write_frames(tmp_path / "v_HandstandPushups_g03_c12", images)  # the same, spelt otherwise
-    (tmp_path / "Empty").mkdir()
-    for stray in (".DS_Store", "readme.txt", "Biking/._v_Biking_g02_c01.avi", "Biking/notes.md"):
-        (tmp_path / stray).write_text("")
-    videos = list_videos(str(tmp_path), ACTIONS)
-    assert [video.name for video in videos] == [
-        "v_Biking_g01_c01", "v_Biking_g02_c01", "v_HandStandPushups_g03_c12", "v_Punch_g01_c01"]
-    assert [video.action for video in videos] == ["Biking", "Biking", "HandstandPushups", "Punch"]
-    assert [video.group for video in videos] == [1, 2, 3, 1]
-    assert capsys.readouterr().out == ""
+def tree(root: Path, *paths: str) -> Path:
+    """Make empty files, and folders where a path ends in a slash: to find videos, names are enough."""
+    for path in paths:
+        folder = root / path if path.endswith("/") else (root / path).parent
+        folder.mkdir(parents=True, exist_ok=True)
+        if not path.endswith("/"):
+            (root / path).write_bytes(b"")
+    return root
 
 
-def test_misnamed_videos_are_skipped_counted_and_named(tmp_path, capsys):
-    images = make_images(0, count=1)
-    write_frames(tmp_path / "v_Punch_g01_c01", images)
-    write_frames(tmp_path / "xv_Punch_g01_c01", images)
-    write_frames(tmp_path / "Punch" / "v_Punch_g01_c01_copy", images)
-    assert len(list_videos(str(tmp_path), ACTIONS)) == 1
-    out = capsys.readouterr().out
-    assert "Skipped 2" in out and "xv_Punch_g01_c01" in out and "v_Punch_g01_c01_copy" in out
+def load(data_path: Path, **given) -> functions.Data:
+    """load_videos as a script calls it, with the actions found unless a list is given."""
+    args = dict(data_path=str(data_path), action_name_path="none", split="random", seed=42, begin_frame=1,
+                end_frame=3, skip_frame=1, clips=1)
+    return functions.load_videos(argparse.Namespace(**(args | given)))
 
 
-def test_unknown_actions_are_listed_once(tmp_path):
-    for name in ("v_Wave_g01_c01", "v_Wave_g02_c01", "v_Bend_g01_c01", "v_Punch_g01_c01"):
-        write_frames(tmp_path / name, make_images(0, count=1))
-    with pytest.raises(InputError, match="Bend, Wave$"):
-        list_videos(str(tmp_path), ACTIONS)
+def printed(capsys) -> str:
+    """What was printed, its line breaks as blanks."""
+    return " ".join(capsys.readouterr().out.split())
+
+
+def read(path: Path, numbers: list[int], height: int, width: int, channels: int = 3):
+    """One clip, the numbers of its unreadable frames, and the number of its last frame."""
+    return next(functions.read_clips(str(path), [numbers], height, width, channels))
+
+
+def link(path: Path, target: Path | str) -> None:
+    try:
+        path.symlink_to(target)
+    except OSError:  # Windows, without the right to
+        pytest.skip("no symbolic links here")
+
+
+# ------------------------------------------------------------------------------ videos as they lie
+
+LAYOUTS = {  # files below data_path: {name: (action, source)}
+    "class folders": (
+        ["Bend/anna 1.mov", "Bend/Ben.final.MP4", "Wave/film.webm"],
+        {"Bend/anna 1": ("Bend", ""), "Bend/Ben.final": ("Bend", ""), "Wave/film": ("Wave", "")}),
+    "source folders": (
+        ["Bend/anna/1.mov", "Bend/Ben/1.mov", "Wave/anna/1.mov"],
+        {"Bend/anna/1": ("Bend", "anna"), "Bend/Ben/1": ("Bend", "ben"), "Wave/anna/1": ("Wave", "anna")}),
+    "equal file names in two class folders": (
+        ["Bend/001.mp4", "Wave/001.mp4"],
+        {"Bend/001": ("Bend", ""), "Wave/001": ("Wave", "")}),
+    "groups in other names": (
+        ["Bend/clip_g02_c01.avi", "Wave/clip_g11_c01.avi"],
+        {"Bend/clip_g02_c01": ("Bend", "g2"), "Wave/clip_g11_c01": ("Wave", "g11")}),
+    "UCF101's names in no folder": (
+        ["v_Bend_g01_c01.avi", "v_Wave_g01_c02.avi"],
+        {"v_Bend_g01_c01": ("Bend", "g1"), "v_Wave_g01_c02": ("Wave", "g1")}),
+    "UCF101's names in folders, which do not matter": (
+        ["UCF/v_Bend_g01_c01.avi", "UCF/part 2/v_Wave_g01_c02.avi"],
+        {"v_Bend_g01_c01": ("Bend", "g1"), "v_Wave_g01_c02": ("Wave", "g1")}),
+    "frame folders of any name": (
+        ["Bend/anna/frame000001.jpg", "Bend/Ben 2/img_7.PNG", "Wave/anna/1/a.webp", "v_Wave_g01_c01/1.bmp"],
+        {"Bend/anna": ("Bend", ""), "Bend/Ben 2": ("Bend", ""), "Wave/anna/1": ("Wave", "anna"),
+         "v_Wave_g01_c01": ("Wave", "g1")}),
+    "hidden entries": (
+        ["Bend/1.mov", ".DS_Store", "Bend/._1.mov", ".trash/2.mov", "Bend/.cache/3.mov"],
+        {"Bend/1": ("Bend", "")}),
+    "a video as folder and as file": (
+        ["Bend/1.mov", "Bend/1/frame000001.jpg", "v_Bend_g01_c01.avi", "v_Bend_g01_c01/frame000001.jpg"],
+        {"Bend/1": ("Bend", ""), "v_Bend_g01_c01": ("Bend", "g1")}),
+    "train and val folders": (
+        ["train/Bend/1.mov", "Val/Bend/1.mov", "Val/Bend/anna/2.mov", "train/v_Wave_g01_c01.avi"],
+        {"train/Bend/1": ("Bend", ""), "Val/Bend/1": ("Bend", ""), "Val/Bend/anna/2": ("Bend", "anna"),
+         "v_Wave_g01_c01": ("Wave", "g1")}),
+}
+
+
+@pytest.mark.parametrize("files, expected", LAYOUTS.values(), ids=LAYOUTS)
+def test_videos_are_found_where_they_lie(tmp_path, capsys, files, expected):
+    videos = find_videos(str(tree(tmp_path, *files)))
+    assert {video.name: (video.action, video.source) for video in videos} == expected
+    assert printed(capsys) == ""
+
+
+def test_every_suffix_of_video_counts_in_any_case(tmp_path):
+    suffixes = "avi mp4 m4v mov mkv webm mpg mpeg wmv flv 3gp ts gif".split()
+    tree(tmp_path, *(f"Bend/a {suffix}.{suffix}" for suffix in suffixes),
+         *(f"Bend/b {suffix}.{suffix.upper()}" for suffix in suffixes))
+    assert len(find_videos(str(tmp_path))) == 2 * len(suffixes)
+
+
+PASSED_OVER = {
+    "2 files of other kinds": ["notes.md", "Bend/list.txt"],
+    "1 videos in no class folder": ["film.mp4"],
+    "1 videos deeper than": ["Bend/anna/monday/1.mov"],
+    "1 empty folders": ["Wave/"],
+    "3 pictures": ["cover.jpg", "Bend/1.png", "Bend/2.png"],
+    "1 folders too deep": ["a/b/c/d/e/1.mov"],
+}
+
+
+def test_what_is_passed_over_is_counted_by_reason_in_one_line(tmp_path, capsys):
+    tree(tmp_path, "Bend/1.mov", *(path for paths in PASSED_OVER.values() for path in paths))
+    assert [video.name for video in find_videos(str(tmp_path))] == ["Bend/1"]
+    out = printed(capsys)
+    assert out.count("Skipped") == 1
+    for reason in PASSED_OVER:
+        assert reason in out
+
+
+@pytest.mark.parametrize("files", [["film.mp4", "b.jpg"], ["Bend/notes.md"], ["Bend/"], []], ids=str)
+def test_a_folder_without_videos_says_what_was_looked_for_and_found(tmp_path, files):
+    with pytest.raises(InputError, match="holds no video.*<Action>/<video>") as error:
+        find_videos(str(tree(tmp_path, *files)))
+    assert not files or "passed over: " in str(error.value)
+    with pytest.raises(InputError, match="is not a folder.*--data_path"):
+        find_videos(str(tmp_path / "nowhere"))
+
+
+TWICE = {
+    "two suffixes": ["Bend/1.mov", "Bend/1.mp4"],
+    "UCF101's name in two folders": ["a/v_Bend_g01_c01.avi", "b/v_Bend_g01_c01.avi"],
+    "... spelt otherwise": ["v_HandStandPushups_g01_c01.avi", "HSP/v_HandstandPushups_g01_c01.avi"],
+    "in train and in test": ["train/v_Bend_g01_c01.avi", "test/v_Bend_g01_c01.avi"],
+}
+
+
+@pytest.mark.parametrize("files", TWICE.values(), ids=TWICE)
+def test_two_videos_of_one_name_are_an_error_that_names_both(tmp_path, files):
+    with pytest.raises(InputError) as error:
+        find_videos(str(tree(tmp_path, *files)))
+    assert all(str(tmp_path / path) in str(error.value) for path in files)
+
+
+def test_a_class_folder_is_looked_through_even_if_it_holds_a_frame(tmp_path, capsys):
+    tree(tmp_path, "Bend/frame000001.jpg", "Bend/1.mov", "Bend/anna/2.mov", "Wave/3.mov")
+    assert [video.name for video in find_videos(str(tmp_path))] == ["Bend/1", "Bend/anna/2", "Wave/3"]
+    assert "1 pictures" in printed(capsys)
+
+
+def test_links_are_followed_and_broken_ones_counted(tmp_path, capsys):
+    tree(tmp_path / "elsewhere", "1.mov", "2.mov")
+    data = tree(tmp_path / "data", "Wave/3.mov")
+    link(data / "Bend", tmp_path / "elsewhere")
+    link(data / "Wave" / "4.mov", "gone.mov")
+    assert [video.name for video in find_videos(str(data))] == ["Bend/1", "Bend/2", "Wave/3"]
+    assert "1 broken links" in printed(capsys)
+
+
+@pytest.mark.parametrize("place", ["itself", "Wave/itself"])
+def test_a_link_to_itself_is_a_broken_one(tmp_path, capsys, place):
+    tree(tmp_path, "Wave/3.mov")
+    link(tmp_path / place, "itself")
+    assert [video.name for video in find_videos(str(tmp_path))] == ["Wave/3"]
+    assert "1 broken links" in printed(capsys)
+
+
+def test_a_link_to_the_folder_above_ends_somewhere_and_is_said(tmp_path, capsys):
+    tree(tmp_path, "Wave/3.mov")
+    link(tmp_path / "Wave" / "all", tmp_path)
+    assert [video.name for video in find_videos(str(tmp_path))] == ["Wave/3"]
+    assert "links to a folder above" in printed(capsys)
+
+
+def test_a_link_to_another_video_is_an_error_that_names_both(tmp_path):
+    tree(tmp_path, "Wave/3.mov")
+    link(tmp_path / "Wave" / "4.mov", "3.mov")
+    with pytest.raises(InputError, match=r"3\.mov and .*4\.mov .*one file"):
+        find_videos(str(tmp_path))
+
+
+def test_case_blanks_and_the_unicode_form_of_an_action_do_not_matter(tmp_path):
+    nfc, nfd = unicodedata.normalize("NFC", "Überschlag"), unicodedata.normalize("NFD", "Überschlag")
+    tree(tmp_path, f"{nfd}/1.mov", f" {nfc.upper()}/2.mov", "wave/3.mov", " Wave/4.mov")
+    assert len(find_videos(str(tmp_path))) == 4
+    (tmp_path / "list.txt").write_text(f"{nfc}\nWAVE\n", "utf-8")
+    videos = list_videos(str(tmp_path), functions.load_action_names(str(tmp_path / "list.txt")))
+    assert Counter((video.action, video.label) for video in videos) == {(nfc, 0): 2, ("WAVE", 1): 2}
+    assert len(load(tmp_path).action_names) == 2
+    tree(tmp_path / "v", "v_handstandPUSHUPS_g01_c01.avi")
+    assert list_videos(str(tmp_path / "v"), ACTIONS)[0].action == "HandstandPushups"
+
+
+def test_two_unicode_forms_of_one_name_are_one_name(tmp_path):
+    nfc, nfd = (unicodedata.normalize(form, "Größe é") for form in ("NFC", "NFD"))
+    tree(tmp_path, f"Bend/{nfd}.mov")
+    assert find_videos(str(tmp_path))[0].name == f"Bend/{nfc}"
+    tree(tmp_path, f"Bend/{nfc}.mov")
+    if len(os.listdir(tmp_path / "Bend")) == 2:  # not where the file system takes them for one
+        with pytest.raises(InputError, match="the same name"):
+            find_videos(str(tmp_path))
+
+
+# ------------------------------------------------------------------------------ action lists
 
 
 def test_the_101_actions():
-    names = load_action_names(str(functions.Path(functions.__file__).parent.parent / "UCF101actions.pkl"))
-    assert len(names) == len(set(names)) == 101
-    assert {"ApplyEyeMakeup", "HandstandPushups", "YoYo"} <= set(names)
+    assert len(UCF101) == len(set(UCF101)) == 101
+    assert {"ApplyEyeMakeup", "HandstandPushups", "YoYo"} <= set(UCF101)
 
 
-def test_label_helpers():
-    label_encoder = LabelEncoder().fit(ACTIONS)
-    one_hot_encoder = OneHotEncoder().fit(label_encoder.transform(ACTIONS).reshape(-1, 1))
-    labels = ["Punch", "Biking", "Punch"]
-    assert functions.labels2cat(label_encoder, labels).tolist() == [2, 0, 2]
-    onehot = functions.labels2onehot(one_hot_encoder, label_encoder, labels)
-    assert onehot.tolist() == [[0, 0, 1], [1, 0, 0], [0, 0, 1]]
-    assert functions.onehot2labels(label_encoder, onehot) == labels
-    assert functions.cat2labels(label_encoder, [2, 0, 2]) == labels
+LISTS = {
+    "a pickled list": pickle.dumps(ACTIONS),
+    "a text file": b"Biking\nHandstandPushups\nPunch",
+    "... as Windows writes it": b"\xef\xbb\xbfBiking\r\n\r\n HandstandPushups \r\nPunch\r\n",
+    "UCF101's classInd.txt": b"1 Biking\n2 HandstandPushups\n3 Punch\n",
+}
 
 
-def ucf_like():
-    """101 actions x 25 groups, 13,320 videos as in UCF101."""
-    videos = [Video(f"v_A{a:03d}_g{g:02d}_c{c:02d}", "", f"A{a:03d}", g)
-              for a in range(101) for g in range(1, 26) for c in range(1, 7)]
-    return sorted(random.Random(0).sample(videos, 13_320))
+@pytest.mark.parametrize("content", LISTS.values(), ids=LISTS)
+def test_an_action_list_is_pickled_or_text(tmp_path, content):
+    (tmp_path / "actions").write_bytes(content)
+    assert functions.load_action_names(str(tmp_path / "actions")) == ACTIONS
 
 
-def test_random_split_is_the_tutorials_and_follows_the_seed():
-    train, test = split_videos(ucf_like(), "random", 42)
-    assert (len(train), len(test)) == (9_990, 3_330) and not set(train) & set(test)
-    assert split_videos(ucf_like(), "random", 42)[1] == test != split_videos(ucf_like(), "random", 43)[1]
+def test_without_a_fitting_list_the_actions_found_are_taken_and_said(tmp_path, capsys):
+    tree(tmp_path, *(f"{action}/{n}.mov" for action in ("Wave", "Bend") for n in range(4)))
+    assert load(tmp_path, action_name_path=str(functions.UCF101_LIST)).action_names == ["Bend", "Wave"]
+    out = printed(capsys)
+    assert "none is one of UCF101's" in out and "Bend, Wave" in out and "8 videos of 2 actions" in out
+    assert load(tmp_path, action_name_path="none").action_names == ["Bend", "Wave"]
+    assert "UCF101's" not in printed(capsys)
 
 
-def test_group_split_keeps_groups_apart_whatever_the_action():
-    videos = ucf_like()
-    train, test = split_videos(videos, "group", 42)
-    assert len(train) + len(test) == len(videos)
-    assert not {v.group for v in train} & {v.group for v in test}
-    assert len({v.group for v in test}) == 6
-    assert {v.group for v in split_videos(videos, "group", 0)[1]} != {v.group for v in test}
+def test_a_list_that_only_some_actions_fit_is_refused_with_both_ways(tmp_path):
+    tree(tmp_path / "data", "Wave/1.mov", "Bend/2.mov", "Punch/3.mov")
+    (tmp_path / "own.txt").write_text("Wave\nJump\n")
+    for path, unknown in ((functions.UCF101_LIST, "Bend, Wave"), (tmp_path / "own.txt", "Bend, Punch")):
+        with pytest.raises(InputError, match=f"list .*: {unknown}.*--action_name_path none.*a list"):
+            load(tmp_path / "data", action_name_path=str(path))
+    tree(tmp_path / "other", "Wave/1.mov")
+    (tmp_path / "own.txt").write_text("Jump\n")  # a list that was given is not put aside
+    with pytest.raises(InputError, match="not in the list .*: Wave"):
+        load(tmp_path / "other", action_name_path=str(tmp_path / "own.txt"))
 
 
-@pytest.mark.parametrize("split, groups", [("official1", range(1, 8)), ("official2", range(8, 15)),
-                                           ("official3", range(15, 22))])
-def test_official_splits(split, groups):
-    train, test = split_videos(ucf_like(), split, 42)
-    assert ({v.group for v in test} == set(groups)
-            and {v.group for v in train} == set(range(1, 26)) - set(groups))
-
-
-def test_a_split_with_an_empty_side_is_refused():
-    with pytest.raises(InputError, match="take another --split"):
-        split_videos([Video("v_A_g01_c01", "", "A", 1)] * 4, "group", 0)
-    with pytest.raises(InputError, match="take another --split"):
-        split_videos([Video("v_A_g01_c01", "", "A", 1)], "random", 0)
-
-
-def test_clips_are_uint8_and_laid_out_for_each_model(small_data):
-    videos = list_videos(str(small_data / "jpegs"), ACTIONS)
-    X, y = Dataset_CRNN(videos, range(len(videos)), FRAMES, 20, 26)[3]
-    assert (X.shape, X.dtype, y) == ((10, 3, 20, 26), torch.uint8, 3)
-    X3, _ = Dataset_3DCNN(videos, range(len(videos)), FRAMES, 20, 26)[3]
-    assert X3.shape == (3, 10, 20, 26) and torch.equal(X3.transpose(0, 1), X)
-    grey, _ = Dataset_3DCNN(videos, range(len(videos)), FRAMES, 20, 26, channels=1)[3]
-    assert grey.shape == (1, 10, 20, 26)
-
-
-def test_frames_are_resized_as_pillow_does(small_data):
-    folder = small_data / "jpegs" / "v_Biking_g01_c01"
-    clip, _ = read_clip(str(folder), [1, 5, 9], 24, 17)
-    for t, number in enumerate((1, 5, 9)):
-        with Image.open(folder / f"frame{number:06d}.jpg") as image:
-            pillow = np.asarray(resize(image, [24, 17])).astype(int)
-        assert abs(clip[t].permute(1, 2, 0).numpy() - pillow).max() <= 1
-
-
-def test_a_video_file_gives_the_frames_it_was_made_of(tmp_path):
-    images = make_images(3, height=48, width=64)
-    write_video(tmp_path / "v_Punch_g01_c01.avi", images)
-    clip, unreadable = read_clip(str(tmp_path / "v_Punch_g01_c01.avi"), [2, 5, 8], 48, 64)
-    assert clip.shape == (3, 3, 48, 64) and not unreadable
-    for t, number in enumerate((2, 5, 8)):  # lossy, and colours are coarser than light
-        assert abs(clip[t].permute(1, 2, 0).numpy().astype(int) - images[number - 1]).mean() < 12
-    grey, _ = read_clip(str(tmp_path / "v_Punch_g01_c01.avi"), [2], 48, 64, channels=1)
-    assert grey.shape == (1, 1, 48, 64)
-
-
-def test_grey_cmyk_progressive_odd_and_differently_sized_frames_are_read_right(tmp_path):
-    colour = Image.fromarray(make_images(5, count=1, height=64, width=48)[0])
-    colour.save(tmp_path / "frame000001.jpg", quality=95)
-    colour.save(tmp_path / "frame000002.jpg", quality=95, progressive=True)
-    colour.convert("CMYK").save(tmp_path / "frame000003.jpg", quality=95)
-    colour.convert("L").save(tmp_path / "frame000004.jpg", quality=95)
-    colour.resize((33, 71)).save(tmp_path / "frame000005.jpg", quality=95)
-    clip, unreadable = read_clip(str(tmp_path), [1, 2, 3, 4, 5], 32, 32)
-    assert not unreadable
-    difference = (clip.int() - clip[0].int()).abs().float().mean((1, 2, 3))
-    assert difference[[1, 2]].max() < 4 and difference[4] < 6
-    grey = np.asarray(colour.convert("L").resize((32, 32), Image.Resampling.BILINEAR))
-    assert abs(clip[3].numpy().astype(int) - grey).max() < 8
-
-
-def test_too_few_frames_are_found_before_training(tmp_path):
-    for name, count in (("v_Punch_g01_c01", 12), ("v_Punch_g02_c01", 7)):
-        write_frames(tmp_path / name, make_images(0, count=count))
-    videos = list_videos(str(tmp_path), ACTIONS)
-    check_frames(videos, list(range(1, 8)))
-    with pytest.raises(InputError, match="v_Punch_g02_c01 has 7 frames, frame 10 is asked for"):
-        check_frames(videos, FRAMES)
-    (tmp_path / "v_Punch_g01_c01" / "frame000010.jpg").unlink()  # a gap, not an end: the next stands in
-    check_frames(videos[:1], FRAMES)
-    (tmp_path / "v_Punch_g00_c01").mkdir()
-    with pytest.raises(InputError, match="v_Punch_g00_c01 holds no frames: they are named frame000001.jpg"):
-        check_frames(list_videos(str(tmp_path), ACTIONS), FRAMES)
-    (tmp_path / "v_Punch_g00_c01").rmdir()
-    write_video(tmp_path / "v_Punch_g03_c01.avi", make_images(0, count=7))
-    with pytest.raises(InputError, match="v_Punch_g03_c01.avi has 7 frames"):
-        read_clip(str(tmp_path / "v_Punch_g03_c01.avi"), FRAMES, 20, 20)
-    (tmp_path / "v_Punch_g04_c01.avi").write_bytes(b"")
-    with pytest.raises(InputError, match="v_Punch_g04_c01.avi is an empty file"):
-        check_frames(list_videos(str(tmp_path), ACTIONS), [1])
-
-
-def broken_frames(folder):
-    """Frame 3 is truncated, 4 empty, 5 no JPEG, 10 missing."""
-    data = (folder / "frame000003.jpg").read_bytes()
-    (folder / "frame000003.jpg").write_bytes(data[: len(data) // 2])
-    (folder / "frame000004.jpg").write_bytes(b"")
-    (folder / "frame000005.jpg").write_bytes(b"no picture")
-
-
-def test_the_nearest_readable_frame_stands_in_and_each_file_is_named_once(small_data, tmp_path, capsys):
-    folder = tmp_path / "v_Punch_g01_c01"
-    shutil.copytree(small_data / "jpegs" / "v_Punch_g01_c01", folder)
-    whole, _ = read_clip(str(folder), FRAMES, 20, 20)
-    broken_frames(folder)
-    dataset = Dataset_CRNN(list_videos(str(tmp_path), ACTIONS), [0], FRAMES, 20, 20)
-    clip, _ = dataset[0]
-    assert torch.equal(clip, whole[[0, 1, 1, 1, 5, 5, 6, 7, 8, 9]])
-    dataset[0]
-    err = capsys.readouterr().err
-    assert err.count("v_Punch_g01_c01: frame 3, 4, 5 cannot be read; the nearest readable one stands in") == 1
-
-
-def test_a_video_without_a_readable_frame_is_named(tmp_path):
-    folder = tmp_path / "v_Punch_g01_c01"
-    write_frames(folder, make_images(0, count=2))
-    for path in folder.iterdir():
-        path.write_bytes(b"x")
-    with pytest.raises(InputError, match="v_Punch_g01_c01: none of its frames 1 to 2 can be read"):
-        read_clip(str(folder), [1, 2], 20, 20)
-    (tmp_path / "v_Punch_g02_c01.avi").write_bytes(b"RIFF" * 100)
-    with pytest.raises(InputError, match="v_Punch_g02_c01.avi: none of its frames"):
-        read_clip(str(tmp_path / "v_Punch_g02_c01.avi"), [1, 2], 20, 20)
-
-
-def test_a_damaged_video_file_gives_what_can_be_read(tmp_path):
-    path = tmp_path / "v_Punch_g01_c01.avi"
-    write_video(path, make_images(0, count=12, height=96, width=96))
-    data = path.read_bytes()
-    path.write_bytes(data[: len(data) * 2 // 3])
-    clip, unreadable = read_clip(str(path), FRAMES, 20, 20)
-    assert clip.shape == (10, 3, 20, 20) and 0 < len(unreadable) < 10 and unreadable[-1] == 10
+def test_actions_listed_but_not_there_keep_their_class(tmp_path, capsys):
+    tree(tmp_path, *(f"Punch/{n}.mov" for n in range(4)), *(f"YoYo/{n}.mov" for n in range(4)))
+    data = load(tmp_path, action_name_path=str(functions.UCF101_LIST))
+    assert len(data.action_names) == 101
+    assert {video.label for video in data.train} == {UCF101.index("Punch"), UCF101.index("YoYo")}
+    assert "2 of the 101 actions listed" in printed(capsys)
 
 
 class Payload:
@@ -232,33 +287,938 @@ def test_action_lists_admit_lists_and_strings_only(tmp_path):
                     ("Punch",), [np.str_("Punch")], ["Punch", "PUNCH"]):
         path.write_bytes(pickle.dumps(content))
         with pytest.raises(InputError, match="actions.pkl"):
-            load_action_names(str(path))
+            functions.load_action_names(str(path))
     assert not trace.exists()
-    path.write_text("Punch\nBiking\n")
-    with pytest.raises(InputError, match="not a pickled list of str"):
-        load_action_names(str(path))
-    with pytest.raises(InputError, match="No such file"):
-        load_action_names(str(tmp_path / "none.pkl"))
 
 
-def test_fuzzed_action_lists_names_and_frames_raise_only_our_errors(tmp_path):
+BAD_LISTS = {
+    "empty": (b"", "not a pickled list of str; a text file with one name a line will do"),
+    "blank lines": (b"\n \n\n", "not a pickled list of str; a text file with one name a line will do"),
+    "a name twice": (b"Punch\npunch \n", "names an action twice"),
+    "not UTF-8": (b"caf\xe9\n", "no UTF-8 text"),
+}
+
+
+@pytest.mark.parametrize("content, message", BAD_LISTS.values(), ids=BAD_LISTS)
+def test_a_bad_action_list_is_refused(tmp_path, content, message):
+    (tmp_path / "actions.txt").write_bytes(content)
+    with pytest.raises(InputError, match=f"actions.txt.*{message}"):
+        functions.load_action_names(str(tmp_path / "actions.txt"))
+    with pytest.raises(InputError, match="none.pkl: No such file"):
+        functions.load_action_names(str(tmp_path / "none.pkl"))
+
+
+# ------------------------------------------------------------------------------ splits
+
+
+def labelled(counts: dict, action_names: list[str] | None = None) -> list[Video]:
+    """Labelled videos as UCF101 names them, by {(action, group): how many}."""
+    videos = [Video(f"v_{action}_g{group:02d}_c{clip:02d}", f"{action} {group} {clip}", action, f"g{group}")
+              for (action, group), count in counts.items() for clip in range(1, count + 1)]
+    return functions.label_videos(sorted(videos), action_names or sorted({action for action, _ in counts}))
+
+
+def ucf101() -> list[Video]:
+    """13,320 videos of 101 actions x 25 groups, as in UCF101."""
+    counts = Counter(random.Random(0).sample([(a, g) for a in UCF101 for g in range(1, 26)] * 6, 13_320))
+    return labelled(counts, sorted(UCF101))
+
+
+def actions_of(videos: list[Video]) -> set:
+    return {video.action for video in videos}
+
+
+def test_random_split_is_the_tutorials_and_follows_the_seed():
+    videos = ucf101()
+    train, test = split_videos(videos, "random", 42)
+    assert (len(train), len(test)) == (9_990, 3_330) and not set(train) & set(test)
+    names = [video.name for video in videos]
+    assert {video.name for video in test} == set(train_test_split(names, test_size=0.25, random_state=42)[1])
+    assert set(split_videos(videos, "random", 42)[1]) == set(test)
+    assert set(split_videos(videos, "random", 43)[1]) != set(test)
+
+
+def test_group_split_holds_out_whole_sources_of_every_action():
+    videos = ucf101()
+    train, test = split_videos(videos, "group", 42)
+    assert len(train) + len(test) == len(videos)
+    assert not {video.source for video in train} & {video.source for video in test}
+    whole, held_out = (Counter(video.action for video in part) for part in (videos, test))
+    assert all(0.15 < held_out[action] / whole[action] < 0.35 for action in UCF101)
+    assert set(split_videos(videos, "group", 43)[1]) != set(test)
+
+
+FEW_SOURCES = {
+    "groups numbered on: 1-2, 3-4, 5-6": {(a, 2 * n + g): 3 for n, a in enumerate("ABC") for g in (1, 2)},
+    "four groups an action": {(a, g): 2 for a in "ABC" for g in range(1, 5)},
+    "four groups an action, numbered on": {(a, 4 * n + g): 2 for n, a in enumerate("ABC") for g in range(4)},
+    "two groups": {(a, g): 5 for a in "ABC" for g in (1, 2)},
+    "groups of other sizes": {(a, g): 1 + 3 * (g == 1) for a in "AB" for g in range(1, 6)},
+    "two groups beside ten": {("A", 1): 2, ("A", 2): 2} | {(a, g): 4 for a in "BC" for g in range(3, 13)},
+}
+
+
+@pytest.mark.parametrize("counts", FEW_SOURCES.values(), ids=FEW_SOURCES)
+def test_group_split_leaves_no_action_without_training_or_test_video(counts):
+    videos = labelled(counts)
+    for seed in range(61):
+        train, test = split_videos(videos, "group", seed)
+        assert actions_of(train) == actions_of(test) == actions_of(videos), seed
+        assert not {video.source for video in train} & {video.source for video in test}, seed
+
+
+def test_a_source_is_a_group_number_whatever_the_action_but_per_action_in_ucf101s_list():
+    counts = {("Biking", 1): 1, ("Punch", 1): 1}
+    assert len({video.source for video in labelled(counts)}) == 1
+    assert len({video.source for video in labelled(counts, sorted(UCF101))}) == 2
+    folders = [Video("Biking/anna/1", "1", "Biking", "anna"), Video("Punch/anna/1", "2", "Punch", "anna")]
+    assert len({video.source for video in functions.label_videos(folders, sorted(UCF101))}) == 1
+
+
+def test_group_split_needs_a_known_source(tmp_path):
+    tree(tmp_path, *(f"{action}/{n}.mov" for action in ("Bend", "Wave") for n in range(4)))
+    with pytest.raises(InputError, match="<Action>/<source>/<video>.*--split random"):
+        load(tmp_path, split="group")
+
+
+@pytest.mark.parametrize("split, groups", [("official1", range(1, 8)), ("official2", range(8, 15)),
+                                           ("official3", range(15, 22))])
+def test_official_splits(split, groups):
+    def groups_of(videos):
+        return {int(re.search("_g([0-9]+)_", video.name)[1]) for video in videos}
+
+    train, test = split_videos(ucf101(), split, 42)
+    assert groups_of(test) == set(groups) and groups_of(train) == set(range(1, 26)) - set(groups)
+    with pytest.raises(InputError, match=f"--split {split} is of UCF101"):
+        split_videos(labelled({(a, g): 1 for a in "AB" for g in range(1, 26)}), split, 42)
+
+
+@pytest.mark.parametrize("train, test", [("train", "test"), ("train", "val"), ("Train", "valid"),
+                                         ("TRAIN", "Validation")])
+def test_train_and_test_folders_are_the_split_and_no_other_is_taken(tmp_path, capsys, train, test):
+    tree(tmp_path, *(f"{train}/{action}/{n}.mov" for action in ("Bend", "Wave") for n in (1, 2)),
+         f"{test}/Bend/1.mov", f"{test}/Wave/anna/1.mov", "extra/Bend/7.mov", "8.mov")
+    data = load(tmp_path, split="folders")
+    assert {video.name for video in data.test} == {f"{test}/Bend/1", f"{test}/Wave/anna/1"}
+    assert len(data.train) == 4 and actions_of(data.train) == {"Bend", "Wave"}
+    assert f"2 videos outside of {train.lower()} and {test.lower()}" in printed(capsys)
+    (tmp_path / "list.txt").write_text("x")
+    for split in ("random", "group", "official1", str(tmp_path / "list.txt")):
+        with pytest.raises(InputError, match="keep to them by --split folders"):
+            load(tmp_path, split=split)
+
+
+def test_the_split_by_folders_needs_folders(tmp_path):
+    tree(tmp_path, "Bend/1.mov", "Wave/2.mov")
+    with pytest.raises(InputError, match="--split folders needs the folders train and test"):
+        load(tmp_path, split="folders")
+
+
+OWN = ["Bend/anna 1.mov", "Bend/2.mov", "Bend/a, b.mov", "Bend/3.mov",
+       "Wave/2.mov", "Wave/Ünal.mov", "Wave/5.mov", "v_Wave_g01_c02.avi"]
+LINES = {
+    "v_Wave_g01_c02": "v_Wave_g01_c02",
+    "v_Wave_g01_c02.avi": "v_Wave_g01_c02",
+    "Wave/v_Wave_g01_c02.avi": "v_Wave_g01_c02",
+    "V_WAVE_g01_c02.AVI 7": "v_Wave_g01_c02",
+    "Bend/3": "Bend/3",
+    "Bend/3.mov": "Bend/3",
+    "Bend\\3.mov": "Bend/3",
+    "./Bend/3.mov": "Bend/3",
+    "3": "Bend/3",
+    "3.mov": "Bend/3",
+    "  bend/3.MOV  ": "Bend/3",
+    "Bend/anna 1.mov": "Bend/anna 1",
+    "anna 1": "Bend/anna 1",
+    "Bend/anna 1.mov 12": "Bend/anna 1",
+    "Bend/anna 1.mov,12,train": "Bend/anna 1",
+    '"Bend/anna 1.mov"': "Bend/anna 1",
+    "Bend/a, b.mov": "Bend/a, b",
+    "Bend/a, b.mov;1": "Bend/a, b",
+    "Wave/2.mov\t2": "Wave/2",
+    unicodedata.normalize("NFD", "Wave/Ünal.mov"): "Wave/Ünal",
+}
+
+
+@pytest.mark.parametrize("line, name", LINES.items(), ids=LINES)
+def test_a_list_names_the_test_videos_with_or_without_folder_and_suffix(tmp_path, capsys, line, name):
+    tree(tmp_path / "data", *OWN)
+    (tmp_path / "testlist01.txt").write_text(f"{line}\n\n", "utf-8")
+    data = load(tmp_path / "data", split=str(tmp_path / "testlist01.txt"))
+    assert [video.name for video in data.test] == [name] and len(data.train) == len(OWN) - 1
+    assert "not there" not in printed(capsys)
+
+
+def test_names_of_a_list_that_are_not_there_are_counted_and_named(tmp_path, capsys):
+    tree(tmp_path / "data", *OWN)
+    (tmp_path / "list").write_text("Bend/3\nWave/3\nv_Wave_g09_c01.avi 2\nBend/3.mov\nanna\n")
+    data = load(tmp_path / "data", split=str(tmp_path / "list"))
+    assert [video.name for video in data.test] == ["Bend/3"] and len(data.train) == len(OWN) - 1
+    out = printed(capsys)
+    assert "3 names of the list are not there" in out and "Wave/3, v_Wave_g09_c01.avi 2, anna" in out
+
+
+REFUSED_LISTS = {
+    "ambiguous": (b"2.mov\n", r"2\.mov may be .*Bend.2\.mov or .*Wave.2\.mov"),
+    "not UTF-8": (b"caf\xe9.mov\n", "no UTF-8 text"),
+    "nothing there": (b"Bend/99\n", "puts 8 of the 8 videos in training and 0 in the test"),
+    "all": ("\n".join(OWN).encode(), "puts 0 of the 8 videos in training and 8 in the test"),
+    "empty": (b"", "0 in the test"),
+}
+
+
+@pytest.mark.parametrize("content, message", REFUSED_LISTS.values(), ids=REFUSED_LISTS)
+def test_a_list_that_cannot_be_followed_is_refused(tmp_path, content, message):
+    tree(tmp_path / "data", *OWN)
+    (tmp_path / "list.txt").write_bytes(content)
+    with pytest.raises(InputError, match=message):
+        load(tmp_path / "data", split=str(tmp_path / "list.txt"))
+    with pytest.raises(InputError, match="neither a file nor one of random, group"):
+        load(tmp_path / "data", split=str(tmp_path / "nowhere.txt"))
+
+
+@pytest.mark.parametrize("split, counts", {"group": {("A", 1): 4}, "random": {("A", 1): 1},
+                                           "official1": {("Punch", 8): 4}}.items())
+def test_a_split_with_an_empty_side_is_refused(split, counts):
+    with pytest.raises(InputError, match="take another --split or more videos"):
+        split_videos(labelled(counts, sorted(UCF101) if split == "official1" else None), split, 0)
+
+
+def test_the_start_says_how_many_videos_each_side_has(tmp_path, capsys):
+    tree(tmp_path, *(f"train/Bend/{n}.mov" for n in range(5)), *(f"train/Wave/{n}.mov" for n in range(2)),
+         "train/Jump/1.mov", "test/Bend/1.mov", "test/Wave/2.mov", "test/Run/3.mov")
+    load(tmp_path, split="folders", end_frame=29)
+    out = printed(capsys)
+    assert "11 videos of 4 actions, frames 1 to 28 (28)" in out
+    assert "8 videos to train on, 3 to test on" in out
+    assert "training: 1 videos (Jump) to 5 (Bend) an action" in out and "test: 1 videos of each action" in out
+    assert "No training video: Run" in out and "No test video: Jump" in out
+    assert "The source of 11 videos is not known" in out
+
+
+def test_the_start_says_how_many_test_videos_have_a_sibling_in_training(tmp_path, capsys):
+    everyone = [f"{action}/person {n}/1.mov" for action in ("Bend", "Jump", "Run", "Wave") for n in range(9)]
+    load(tree(tmp_path / "nine", *everyone))
+    assert "9 of the 9 test videos (100.0%) have a sibling" in printed(capsys)
+    load(tmp_path / "nine", split="group")
+    out = printed(capsys)
+    assert "sibling" not in out and "not known" not in out and "No test video" not in out
+
+    tree(tmp_path / "mixed", "train/Bend/anna/1.mov", "train/Wave/2.mov", "test/Bend/ben/3.mov",
+         "test/Wave/Anna/4.mov", "test/Wave/5.mov", "test/Bend/x_g01_c01.mov")
+    load(tmp_path / "mixed", split="folders")
+    out = printed(capsys)
+    assert "1 of the 4 test videos (25.0%) have a sibling" in out
+    assert "The source of 2 videos is not known" in out
+
+
+def test_a_single_action_is_said_to_be_one(tmp_path, capsys):
+    load(tree(tmp_path, *(f"Bend/{n}.mov" for n in range(4))))
+    assert "They are all of one action, Bend" in printed(capsys)
+
+
+def test_the_frame_rate_is_the_commonest_of_training_if_it_makes_sense(tmp_path):
+    images = make_images(0, count=3)
+    write_frames(tmp_path / "Bend" / "frames", images)
+    for name, rate in (("a", 50), ("b", 50), ("c", 25), ("d", 50)):
+        write_video(tmp_path / "Bend" / f"{name}.mp4", images, rate=rate)
+    assert load(tmp_path).frame_rate == 50
+    film(tmp_path / "1000.mkv", images, rate=1000)
+    assert functions.frame_rate(str(tmp_path / "1000.mkv")) is None
+    assert functions.frame_rate(str(tmp_path / "Bend" / "frames")) is None
+    (tmp_path / "broken.avi").write_bytes(b"RIFF" * 100)
+    assert functions.frame_rate(str(tmp_path / "broken.avi")) is None
+
+
+# ------------------------------------------------------------------------------ clips
+
+
+def test_clips_are_uint8_and_laid_out_for_each_model(small_data):
+    videos = list_videos(str(small_data / "jpegs"), ACTIONS)
+    X, y = Dataset_CRNN(videos, FRAMES, 20, 26)[9]
+    assert (X.shape, X.dtype, y) == ((10, 3, 20, 26), torch.uint8, videos[9].label) and y == 1
+    X3, _ = functions.Dataset_3DCNN(videos, FRAMES, 20, 26)[9]
+    assert X3.shape == (3, 10, 20, 26) and torch.equal(X3.transpose(0, 1), X)
+    grey, _ = functions.Dataset_3DCNN(videos, FRAMES, 20, 26, channels=1)[9]
+    assert grey.shape == (1, 10, 20, 26)
+
+
+def test_frames_are_resized_as_pillow_does(small_data):
+    folder = small_data / "jpegs" / "v_Biking_g01_c01"
+    clip, _, _ = read(folder, [1, 5, 9], 24, 17)
+    for t, number in enumerate((1, 5, 9)):
+        with Image.open(folder / f"frame{number:06d}.jpg") as image:
+            pillow = np.asarray(resize(image, [24, 17])).astype(int)
+        assert abs(clip[t].permute(1, 2, 0).numpy() - pillow).max() <= 1
+
+
+def test_a_video_file_gives_the_frames_asked_for_in_colour_or_grey(tmp_path):
+    images = make_images(3, height=48, width=64)
+    write_video(tmp_path / "film.avi", images)
+    clip, unreadable, _ = read(tmp_path / "film.avi", [2, 5, 8], 48, 64)
+    assert clip.shape == (3, 3, 48, 64) and not unreadable
+    for t, number in enumerate((2, 5, 8)):  # lossy, and colours are coarser than light
+        assert abs(clip[t].permute(1, 2, 0).numpy().astype(int) - images[number - 1]).mean() < 12
+    grey, _, _ = read(tmp_path / "film.avi", [2], 48, 64, channels=1)
+    assert grey.shape == (1, 1, 48, 64)
+    luma = np.asarray(Image.fromarray(images[1]).convert("L")).astype(int)
+    assert abs(grey[0, 0].numpy() - luma).mean() < 12
+
+
+def test_clips_are_spread_evenly_over_a_video():
+    def first_frames(clips, count):
+        spread = functions.spread_clips(FRAMES, clips, count)
+        assert all(np.diff(clip).tolist() == [1] * 9 for clip in spread)
+        return [clip[0] for clip in spread]
+
+    assert first_frames(5, 50) == [1, 11, 21, 31, 41]
+    assert first_frames(5, 30) == [1, 6, 11, 16, 21]  # they overlap
+    assert first_frames(5, 7) == [1] * 5  # shorter than one
+    assert first_frames(2, 33) == [1, 24] and first_frames(1, 33) == [1]
+    assert functions.spread_clips([3, 5, 7], 3, 11) == [[3, 5, 7], [5, 7, 9], [7, 9, 11]]
+
+
+@pytest.mark.parametrize("stored", ["folder", "film.avi"])
+@pytest.mark.parametrize("count, same", [(50, 1), (17, 1), (7, 5)])
+def test_each_of_several_clips_is_the_same_alone_and_with_the_others(tmp_path, stored, count, same):
+    write_frames(tmp_path / "folder", make_images(1, count=count))
+    write_video(tmp_path / "film.avi", make_images(1, count=count))
+    path = tmp_path / stored
+    for cls in (Dataset_CRNN, functions.Dataset_3DCNN):
+        dataset = cls([Video("x", str(path), "A", "", label=7)], FRAMES, 16, 16, clips=5)
+        clips, y = dataset[0]
+        assert len(clips) == 5 and y == 7 and dataset.counts[0] == count
+        for k in range(5):
+            clip, y = dataset[0, k]
+            assert y == 7 and torch.equal(clip, clips[k])
+        assert sum(torch.equal(clips[0], clip) for clip in clips) == same
+        first, _ = cls(dataset.videos, FRAMES, 16, 16)[0]
+        assert torch.equal(clips[0], first)
+
+
+BROKEN = {  # frames that are not there, of a folder; the frame numbers of the first clip; clips
+    "one frame": ([4], [1, 4, 7], 2),
+    "a clip's last": ([10, 20, 30], FRAMES, 3),
+    "all of a clip": (range(18, 34), FRAMES, 5),
+    "all of the first clip": (range(1, 12), FRAMES, 5),
+}
+
+
+@pytest.mark.parametrize("broken, numbers, clips", BROKEN.values(), ids=BROKEN)
+def test_a_clip_has_the_same_stand_ins_alone_and_with_the_others(tmp_path, broken, numbers, clips):
+    count = 8 if clips == 2 else 10 * clips
+    write_frames(tmp_path / "folder", make_images(1, count=count))
+    for number in broken:
+        (tmp_path / "folder" / f"frame{number:06d}.jpg").write_bytes(b"")
+    videos = [Video("x", str(tmp_path / "folder"), "A", "", label=0)]
+    dataset = Dataset_CRNN(videos, numbers, 16, 16, clips=clips)
+    for k, clip in enumerate(dataset[0][0]):
+        assert torch.equal(dataset[0, k][0], clip), k
+
+
+@pytest.fixture
+def decoded(monkeypatch) -> list[int]:
+    """How many frames each call of decode delivered."""
+    counts, decode = [], functions.decode
+
+    def counting(path):
+        counts.append(0)
+        for numbered in decode(path):
+            counts[-1] += 1
+            yield numbered
+
+    monkeypatch.setattr(functions, "decode", counting)
+    return counts
+
+
+def test_a_file_is_decoded_once_for_all_clips_and_not_beyond_the_last_frame(tmp_path, decoded):
+    write_video(tmp_path / "film.avi", make_images(0, count=60))
+    videos = [Video("x", str(tmp_path / "film.avi"), "A", "", label=0)]
+    Dataset_CRNN(videos, FRAMES, 16, 16)[0]
+    assert decoded == [10]
+    dataset = Dataset_CRNN(videos, FRAMES, 16, 16, clips=3)  # at frames 1, 26, 51
+    dataset[0]
+    assert decoded == [10, 60]
+    dataset[0, 1]
+    assert decoded == [10, 60, 35]
+
+
+# ------------------------------------------------------------------------------ the pictures a viewer shows
+
+
+def film(path: Path, images, codec="mpeg4", pix_fmt="yuv420p", rate=25, times=None, **options) -> Path:
+    """Write a video file with PyAV; times: of its frames, in milliseconds."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=rate, options=options)
+        stream.height, stream.width = images[0].shape[:2]
+        stream.pix_fmt = pix_fmt
+        if times:
+            stream.codec_context.time_base = Fraction(1, 1000)
+        for number, image in enumerate(images):
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
+            if times:
+                frame.pts, frame.time_base = times[number], Fraction(1, 1000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path
+
+
+def patch(path: Path, after: bytes, offset: int, new: bytes) -> Path:
+    """Overwrite bytes of a file, `offset` behind the first occurrence of a word."""
+    data = bytearray(path.read_bytes())
+    start = data.index(after) + len(after) + offset
+    data[start:start + len(new)] = new
+    path.write_bytes(data)
+    return path
+
+
+def mjpeg(path: Path, images) -> Path:
+    return film(path, images, "mjpeg", "yuvj420p")
+
+
+def frames_in_header(path: Path, count: int) -> Path:
+    """Let an .avi claim another number of frames."""
+    patch(path, b"avih", 4 + 16, struct.pack("<I", count))
+    return patch(path, b"strh", 4 + 32, struct.pack("<I", count))
+
+
+def noise_in_packet(path: Path, number: int) -> Path:
+    """Overwrite a packet of an .avi with noise."""
+    data = bytearray(path.read_bytes())
+    start = data.index(b"movi") + 4
+    for _ in range(number):
+        begin, size = start + 8, struct.unpack("<I", data[start + 4:start + 8])[0]
+        start = begin + size + size % 2
+    data[begin:begin + size] = np.random.default_rng(0).bytes(size)
+    path.write_bytes(data)
+    return path
+
+
+def displayed_by(a, b, c, d, show):
+    """An .mp4 whose display matrix shows (x, y) at (ax + cy, bx + dy)."""
+    def make(folder, images):
+        path = film(folder / "film.mp4", images, "libx264")
+        values = [round(65536 * value) for value in (a, b, 0, c, d, 0, 0, 0)]
+        return patch(path, b"tkhd", 40, struct.pack(">8i", *values)), [show(image) for image in images]
+
+    return make
+
+
+def two_streams(folder, images):
+    with av.open(str(folder / "film.mp4"), "w") as container:
+        streams = []
+        for scale in (2, 1):
+            stream = container.add_stream("libx264", rate=25)
+            stream.height, stream.width, stream.pix_fmt = images[0].shape[0] // scale, 64 // scale, "yuv420p"
+            stream.disposition = av.stream.Disposition.default if scale == 1 else av.stream.Disposition(0)
+            streams.append(stream)
+        for image in images:
+            preview = np.ascontiguousarray(255 - image[::2, ::2])
+            container.mux(streams[0].encode(av.VideoFrame.from_ndarray(preview, format="rgb24")))
+            container.mux(streams[1].encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        for stream in streams:
+            container.mux(stream.encode())
+    return folder / "film.mp4", images
+
+
+def cover_first(folder, images):
+    with av.open(str(folder / "film.mkv"), "w") as container:
+        cover, stream = container.add_stream("mjpeg", rate=25), container.add_stream("libx264", rate=25)
+        cover.height, cover.width, cover.pix_fmt = 96, 128, "yuvj420p"
+        stream.height, stream.width, stream.pix_fmt = *images[0].shape[:2], "yuv420p"
+        black = np.zeros((96, 128, 3), np.uint8)
+        container.mux(cover.encode(av.VideoFrame.from_ndarray(black, format="rgb24")))
+        container.mux(cover.encode())
+        for image in images:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(stream.encode())
+    return folder / "film.mkv", images
+
+
+def cut_without_reencoding(folder, images):
+    """The edit list leaves frames 6 to 12 of 20."""
+    path = film(folder / "film.mp4", images, "libx264", bf="0")
+    with av.open(str(path)) as container:
+        tick = container.streams.video[0].time_base
+    return patch(path, b"elst", 8, struct.pack(">II", 7 * 40, int(Fraction(5, 25) / tick))), images[5:12]
+
+
+def cut_before_a_key_frame(folder, images):
+    """The recording begins amid frames that refer to earlier ones; the first key frame is the 11th."""
+    path = film(folder / "film.ts", images, "libx264", g="10", bf="0", sc_threshold="0")
+    with av.open(str(path)) as container:
+        begin = [packet.pos for packet in container.demux(video=0) if packet.size][4]
+    path.write_bytes(path.read_bytes()[begin // 188 * 188:])
+    return path, images[10:]
+
+
+def marked_corrupt(folder, images):
+    """Half of a packet is zeros: the H.264 decoder delivers a frame, and marks it."""
+    path = film(folder / "film.mp4", images, "libx264", g="1")
+    with av.open(str(path)) as container:
+        packet = list(container.demux(video=0))[6]
+        begin, end = packet.pos + packet.size // 2, packet.pos + packet.size
+    data = bytearray(path.read_bytes())
+    data[begin:end] = bytes(end - begin)
+    path.write_bytes(data)
+    return path, [*images[:6], None, *images[7:]]
+
+
+def exif_turned(folder, images):
+    stored = {1: lambda x: x, 2: np.fliplr, 3: lambda x: np.rot90(x, 2), 4: np.flipud,
+              5: lambda x: x.swapaxes(0, 1), 6: np.rot90, 7: lambda x: np.rot90(x, 2).swapaxes(0, 1),
+              8: lambda x: np.rot90(x, -1)}
+    for orientation, turn in stored.items():
+        image = Image.fromarray(np.ascontiguousarray(turn(images[orientation])))
+        exif = image.getexif()
+        exif[0x0112] = orientation
+        image.save(folder / f"IMG_{orientation}.jpg", quality=95, exif=exif)
+    return folder, images[1:9]
+
+
+def png_named_jpg(folder, images):
+    for number, image in enumerate(images, start=1):
+        Image.fromarray(image).save(folder / f"frame{number:06d}.jpg", "png")
+    return folder, images
+
+
+def grey_of_16_bits(folder, images):
+    grey = [np.asarray(Image.fromarray(image).convert("L")) for image in images]
+    for number, image in enumerate(grey):
+        Image.fromarray(image.astype(np.uint16) * 257).save(folder / f"{number}.png")
+    return folder, [np.stack([image] * 3, -1) for image in grey]
+
+
+def mixed_sizes(folder, images):
+    for number, image in enumerate(images):
+        size = [(64, 48), (33, 71), (200, 150), (48, 64)][number % 4]
+        Image.fromarray(image).resize(size).save(folder / f"{number}.png")
+    return folder, images
+
+
+def mixed_formats(folder, images):
+    pictures = [Image.fromarray(image) for image in images]
+    pictures[0].save(folder / "1.png")
+    pictures[1].save(folder / "2.JPG", "jpeg", quality=95, progressive=True)
+    pictures[2].convert("CMYK").save(folder / "3.jpeg", quality=95)
+    pictures[3].save(folder / "4.bmp")
+    pictures[4].save(folder / "5.webp")
+    pictures[5].convert("RGBA").save(folder / "6.PNG")
+    pictures[6].quantize(256).save(folder / "7.png")
+    return folder, images[:7]
+
+
+def numbered(pattern: str, first: int):
+    """A frame folder of other names than frame000001.jpg, ..."""
+    def make(folder, images):
+        for number, image in enumerate(images, start=first):
+            Image.fromarray(image).save(folder / pattern.format(number))
+        return folder, images
+
+    return make
+
+
+UNEVEN = [7 * n + 10 * n * n for n in range(20)]
+ODD = {  # each makes a video of the images in a folder, and returns it and what a viewer shows of it
+    "mirrored, as a front camera": displayed_by(-1, 0, 0, 1, np.fliplr),
+    "upside down and mirrored": displayed_by(1, 0, 0, -1, np.flipud),
+    "rotated by 90": displayed_by(0, 1, -1, 0, lambda image: np.rot90(image, -1)),
+    "rotated by 180": displayed_by(-1, 0, 0, -1, lambda image: np.rot90(image, 2)),
+    "rotated by 270": displayed_by(0, -1, 1, 0, np.rot90),
+    "rotated by 80": displayed_by(0.17, 0.98, -0.98, 0.17, lambda image: np.rot90(image, -1)),
+    "rotated by 90, mirrored": displayed_by(0, 1, 1, 0, lambda image: image.swapaxes(0, 1)),
+    "rotated by 270, mirrored": displayed_by(0, -1, -1, 0, lambda image: np.rot90(image, 2).swapaxes(0, 1)),
+    "a preview comes first": two_streams,
+    "a large cover comes first": cover_first,
+    "a damaged packet": lambda folder, images: (
+        noise_in_packet(mjpeg(folder / "film.avi", images), 7), [*images[:6], None, *images[7:]]),
+    "a damaged first packet": lambda folder, images: (
+        noise_in_packet(mjpeg(folder / "film.avi", images), 1), [None, *images[1:]]),
+    "a frame that the decoder marks corrupt": marked_corrupt,
+    "a header of too many frames": lambda folder, images: (
+        frames_in_header(mjpeg(folder / "film.avi", images), 300), images),
+    "a header of too few frames": lambda folder, images: (
+        frames_in_header(mjpeg(folder / "film.avi", images), 3), images),
+    "cut without re-encoding": cut_without_reencoding,
+    "cut before a key frame": cut_before_a_key_frame,
+    "variable rate, .mkv": lambda folder, images: (
+        film(folder / "film.mkv", images, "libx264", times=UNEVEN), images),
+    "variable rate, .webm": lambda folder, images: (
+        film(folder / "film.webm", images, "libvpx-vp9", times=UNEVEN), images),
+    "1,000 frames a second": lambda folder, images: (
+        film(folder / "film.webm", images, "libvpx-vp9", rate=1000, crf="10", b="0"), images),
+    "B-frames": lambda folder, images: (film(folder / "film.mov", images, "libx264", bf="3"), images),
+    ".gif": lambda folder, images: (film(folder / "film.gif", images, "gif", "rgb8"), images),
+    ".mpg": lambda folder, images: (film(folder / "film.mpg", images, "mpeg2video"), images),
+    ".wmv": lambda folder, images: (film(folder / "film.wmv", images, "wmv2"), images),
+    ".flv": lambda folder, images: (film(folder / "film.flv", images, "flv"), images),
+    "JPEG frames turned by EXIF": exif_turned,
+    "PNG frames named .jpg": png_named_jpg,
+    "PNG frames, 16 bits, grey": grey_of_16_bits,
+    "frames of four sizes": mixed_sizes,
+    "frames of all formats, progressive, CMYK, transparent": mixed_formats,
+    "img_2 before img_10": numbered("img_{}.png", 1),
+    "frames from 0": numbered("frame{:06d}.jpg", 0),
+    "frames from 100": numbered("frame{:06d}.jpg", 100),
+    "numbers alone, from 95": numbered("{}.bmp", 95),
+}
+
+
+@pytest.mark.parametrize("make", ODD.values(), ids=ODD)
+def test_a_clip_has_the_pictures_that_a_viewer_shows(tmp_path, make):
+    path, shown = make(tmp_path, make_images(1, 20, 48, 64))
+    numbers = list(range(1, len(shown) + 1))
+    readable = [number for number in numbers if shown[number - 1] is not None]
+    expected = np.stack([shown[number - 1] for number in readable]).astype(int)  # (T, H, W, 3)
+    clip, unreadable, _ = read(path, numbers, *expected.shape[1:3])
+    assert unreadable == [number for number in numbers if number not in readable]
+    pixels = clip[[number - 1 for number in readable]].permute(0, 2, 3, 1).numpy().astype(int)
+    difference = abs(pixels[:, None] - expected).mean((2, 3, 4))  # of each picture from each expected one
+    assert difference.argmin(1).tolist() == list(range(len(readable)))
+    assert difference.diagonal().max() < 20  # lossy; .gif has 256 colours; others are 40 and more apart
+
+
+@pytest.mark.parametrize("make", ODD.values(), ids=ODD)
+def test_what_the_decoder_delivers_is_a_videos_length(tmp_path, make):
+    path, shown = make(tmp_path, make_images(1, 20, 48, 64))
+    numbers = list(range(1, len(shown) + 6))
+    clip, unreadable, end = read(path, numbers, 48, 64)
+    assert end == len(shown) and all(number <= end for number in unreadable)
+    assert all(torch.equal(frame, clip[end - 1]) for frame in clip[end:])  # the last one is held
+    dataset = Dataset_CRNN([Video("x", str(path), "A", "", label=0)], numbers, 48, 64)
+    assert torch.equal(dataset[0][0], clip) and dataset.counts[0] == len(shown)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows forbids such names")
+@pytest.mark.parametrize("name", ["take:2.avi", "http:x.avi", "pipe:0.avi", "%03d.avi", "new\nline.avi",
+                                  "-i.avi", "视频 é.avi", "caf\udce9.avi"], ids=ascii)
+def test_a_file_of_any_name_is_read(tmp_path, monkeypatch, name):
+    film(tmp_path / "film.avi", make_images(0, count=3))
+    monkeypatch.chdir(tmp_path)
+    try:
+        shutil.copy("film.avi", name)
+    except OSError:
+        pytest.skip("no such name here")
+    clip, unreadable, end = read(name, [1, 2, 3], 16, 16)
+    assert not unreadable and end == 3
+
+
+def test_few_frames_are_in_memory_at_a_time(tmp_path, monkeypatch):
+    sizes, interpolate = [], functions.F.interpolate
+
+    def spying(X, **options):
+        sizes.append(len(X))
+        return interpolate(X, **options)
+
+    monkeypatch.setattr(functions.F, "interpolate", spying)
+    write_video(tmp_path / "film.avi", make_images(0, count=28))
+    read(tmp_path / "film.avi", list(range(1, 29)), 16, 16)
+    assert sum(sizes) == 28 and max(sizes) <= 4
+
+
+def test_two_series_of_images_in_one_folder_are_refused(tmp_path):
+    for name, n in itertools.product(("rgb", "flow"), (1, 2)):
+        Image.new("RGB", (8, 8)).save(tmp_path / f"{name}_{n}.jpg")
+    with pytest.raises(InputError, match="several series of images .flow_#, rgb_#"):
+        read(tmp_path, [1, 2], 8, 8)
+
+
+# ------------------------------------------------------------------------------ short and broken
+
+
+@pytest.mark.parametrize("stored", ["folder", "film.avi"])
+def test_a_short_video_holds_its_last_frame_and_is_counted(tmp_path, capsys, stored):
+    write_frames(tmp_path / "folder", make_images(0, count=7))
+    write_video(tmp_path / "film.avi", make_images(0, count=7))
+    videos = [Video("Bend/other", "", "A", ""), Video("Bend/short", str(tmp_path / stored), "A", "")]
+    dataset = Dataset_CRNN(videos, FRAMES, 20, 20)
+    clip, _ = dataset[1]
+    assert all(torch.equal(clip[t], clip[6]) for t in (7, 8, 9)) and not torch.equal(clip[5], clip[6])
+    assert dataset.counts.tolist() == [0, 7]
+    functions.say_short_videos(dataset)
+    functions.say_short_videos(dataset)
+    out, err = capsys.readouterr()
+    assert err == "" and " ".join(out.split()).count("1 of 2 videos end before frame 10") == 1
+    assert "the shortest, Bend/short, has 7" in " ".join(out.split())
+
+
+def test_a_clip_that_begins_beyond_the_end_holds_the_last_frame(tmp_path):
+    write_video(tmp_path / "film.avi", make_images(0, count=7))
+    write_frames(tmp_path / "folder", make_images(0, count=7))
+    for path in (tmp_path / "film.avi", tmp_path / "folder"):
+        clip, unreadable, end = read(path, [20, 21], 20, 20)
+        last, _, _ = read(path, [7], 20, 20)
+        assert torch.equal(clip[0], last[0]) and torch.equal(clip[1], last[0])
+        assert (unreadable, end) == ([], 7)
+
+
+def test_a_file_that_was_cut_off_gives_what_is_there(tmp_path):
+    path = mjpeg(tmp_path / "film.avi", make_images(0, count=12))
+    whole, _, _ = read(path, FRAMES, 20, 20)
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) * 3 // 4])
+    clip, unreadable, end = read(path, FRAMES, 20, 20)
+    readable = end - len(unreadable)
+    assert 3 <= readable < 10 and torch.equal(clip[:readable - 1], whole[:readable - 1])
+    assert all(torch.equal(frame, clip[readable]) for frame in clip[readable:])
+
+
+def broken_frames(folder):
+    """Frame 3 is truncated, 4 empty, 5 no JPEG."""
+    data = (folder / "frame000003.jpg").read_bytes()
+    (folder / "frame000003.jpg").write_bytes(data[: len(data) // 2])
+    (folder / "frame000004.jpg").write_bytes(b"")
+    (folder / "frame000005.jpg").write_bytes(b"no picture")
+
+
+def test_the_nearest_readable_frame_stands_in_and_each_video_is_named_once(small_data, tmp_path, capsys):
+    folder = tmp_path / "v_Punch_g01_c01"
+    shutil.copytree(small_data / "jpegs" / "v_Punch_g01_c01", folder)
+    whole, _, _ = read(folder, FRAMES, 20, 20)
+    broken_frames(folder)
+    (folder / "frame000008.jpg").unlink()  # a gap
+    dataset = Dataset_CRNN(list_videos(str(tmp_path), ACTIONS), FRAMES, 20, 20)
+    clip, _ = dataset[0]
+    assert torch.equal(clip, whole[[0, 1, 1, 1, 5, 5, 6, 6, 8, 9]])
+    dataset[0]
+    err = capsys.readouterr().err
+    assert err.count("v_Punch_g01_c01: frame 3, 4, 5, 8 cannot be read; the nearest readable one stands") == 1
+    assert dataset.counts[0] == 0  # it is not short
+
+
+UNREADABLE = {  # files below data_path, and their content
+    "a frame that is no picture": ("video/frame000001.jpg", b"x"),
+    "an empty frame": ("video/img.png", b""),
+    "a folder without pictures": ("video/notes.txt", b"x"),
+    "an empty file": ("video.avi", b""),
+    "a file of rubbish": ("video.avi", b"RIFF" * 100),
+    "a text named .mp4": ("video.mp4", b"<html>404</html>"),
+}
+
+
+@pytest.mark.parametrize("file, content", UNREADABLE.values(), ids=UNREADABLE)
+def test_a_video_without_a_readable_frame_is_an_unreadable_video(tmp_path, file, content):
+    (tree(tmp_path, file) / file).write_bytes(content)
+    video = file.split("/")[0]
+    with pytest.raises(UnreadableVideo, match=f"{video}: none of its frames 1 to 10 can be read"):
+        read(tmp_path / video, FRAMES, 20, 20)
+    (tmp_path / file).unlink()  # while training goes on
+    with pytest.raises(UnreadableVideo, match=f"{video}: none of its frames 1 to 10 can be read"):
+        read(tmp_path / video, FRAMES, 20, 20)
+
+
+def sound_alone(path: Path) -> Path:
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("aac", rate=8000, layout="mono")
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+        frame.sample_rate = 8000
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path
+
+
+def test_a_file_without_a_video_stream_is_called_that(tmp_path):
+    with pytest.raises(InputError, match=r"sound\.mp4 has no video stream"):
+        read(sound_alone(tmp_path / "sound.mp4"), FRAMES, 20, 20)
+
+
+def test_all_unreadable_videos_are_named_when_one_is_met(tmp_path):
+    write_frames(tmp_path / "good", make_images(0, count=2))
+    (tmp_path / "rubbish.avi").write_bytes(b"x")
+    sound_alone(tmp_path / "sound.mp4")
+    videos = [Video(name, str(tmp_path / name), "A", "") for name in ("good", "rubbish.avi", "sound.mp4")]
+    args = argparse.Namespace(begin_frame=1, end_frame=3, skip_frame=1, clips=1, num_workers=1,
+                              save_model_path=str(tmp_path))
+    for index in (1, 2):
+        with pytest.raises(InputError, match="2 of 3 videos cannot be read: .*rubbish.avi, .*sound.mp4\n"):
+            with functions.unreadable_videos_named(args, videos):
+                Dataset_CRNN(videos, FRAMES, 8, 8)[index]
+        named = (tmp_path / "unreadable_videos.txt").read_text("utf-8").splitlines()
+        assert named == [video.path for video in videos[1:]]
+
+
+SYSTEM = {
+    "no memory": (MemoryError(), "the memory is full: lower --batch_size"),
+    "no file handles": (OSError(errno.EMFILE, "x"), "Too many open files: lower --num_workers.*ulimit"),
+    "no permission": (OSError(errno.EACCES, "x"), "Permission denied"),
+}
+
+
+@pytest.mark.parametrize("stored", ["folder", "film.avi"])
+@pytest.mark.parametrize("error, message", SYSTEM.values(), ids=SYSTEM)
+def test_what_the_system_refuses_is_no_unreadable_video(tmp_path, monkeypatch, stored, error, message):
+    def refuse(*args, **options):
+        raise error
+
+    write_frames(tmp_path / "folder", make_images(0, count=3))
+    write_video(tmp_path / "film.avi", make_images(0, count=3))
+    monkeypatch.setattr(functions.Image, "open", refuse)
+    monkeypatch.setattr(functions.av, "open", refuse)
+    with pytest.raises(InputError, match=message) as raised:
+        read(tmp_path / stored, [1, 2], 20, 20)
+    assert not isinstance(raised.value, UnreadableVideo) and stored in str(raised.value)
+
+
+# ------------------------------------------------------------------------------ a thousand of each
+
+NAMES = ["Bend", "Wave", "wave", " Wave ", "Punch", "film", "1", "001", "anna 1", "g01", "clip_g01_c01",
+         "v_Punch_g01_c01", "v_punch_g01_c01", "v_Wave_g01_c01", "v__g1_c1", "v_Punch_g01_c01_copy",
+         "Über", unicodedata.normalize("NFD", "Über"), "视频", "caf\udce9",
+         "new\nline", "x.y", " ", "%d", "a_g2_c1"]
+TOP = ["Bend", "Wave", "Punch", "Wave ", "Über", "train", "Train", "test", "val", "valid", "extra"]
+SUFFIXES = [".mp4", ".AVI", ".mov", ".gif", ".txt", ".md", "", ".jpg", ".png"]
+
+
+@pytest.fixture
+def memory(tmp_path) -> Path:
+    """A folder for thousands of small files, in memory where the system has such."""
+    if not os.path.isdir("/dev/shm"):
+        yield tmp_path
+    else:
+        with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+            yield Path(folder)
+
+
+def grow(folder: Path, rng: random.Random, depth: int, contents: dict) -> None:
+    """Make random entries in a folder. What the file system does not allow is left out."""
+    for _ in range(rng.choice((0, 1, 2, 2, 3, 4))):
+        name = rng.choice(NAMES if depth else TOP + NAMES[:1])
+        kind = rng.choices(("folder", "video", "frames", "file", "link", "hidden"),
+                           (6 - depth, 5 * depth + 1, 3, 1, 0.3, 0.5))[0]
+        path = folder / name
+        with contextlib.suppress(OSError):
+            if kind == "folder" and depth < 5:
+                path.mkdir()
+                grow(path, rng, depth + 1, contents)
+            elif kind == "video":
+                path = path.with_name(f"{name}{rng.randrange(40)}.mov") if rng.random() < 0.7 else path
+                path.with_name(path.name + rng.choice(SUFFIXES[:4])).write_bytes(contents["video"])
+            elif kind == "frames":
+                path.mkdir()
+                pattern = rng.choice(("frame{:06d}.jpg", "img_{}.PNG", "{}.jpeg"))
+                for number in range(1, rng.randrange(2, 4)):
+                    (path / pattern.format(number)).write_bytes(contents["picture"])
+                if rng.random() < 0.1 and not functions.VIDEO_NAME.fullmatch(name):
+                    grow(path, rng, 5, contents)
+            elif kind == "file":
+                path.with_name(name + rng.choice(SUFFIXES)).write_bytes(rng.choice([b"", *contents.values()]))
+            elif kind == "link":
+                path.symlink_to(rng.choice((folder, folder.parent, "nowhere", name, "film.mp4", "Bend")))
+            elif kind == "hidden":
+                path.with_name("." + name + rng.choice(SUFFIXES)).write_bytes(b"")
+
+
+def survey(folder: str, depth: int = 0) -> tuple[list[str], Counter]:
+    """The videos below a folder, and how many entries are none by kind, looked up anew."""
+    videos, others = [], Counter()
+    paths = [os.path.join(folder, name) for name in os.listdir(folder) if name[0] != "."]
+    folders, files = list(filter(os.path.isdir, paths)), list(filter(os.path.isfile, paths))
+    films = [path for path in files if path.lower().endswith(functions.VIDEO_SUFFIXES)]
+    images = [path for path in files if path.lower().endswith(functions.IMAGE_SUFFIXES)]
+    if depth and images and not films and not folders:
+        videos.append(folder)
+    elif images:
+        others["pictures beside videos or folders"] += len(images)
+    others["files of other kinds"] += len(files) - len(films) - len(images)
+    others["broken links"] += len(paths) - len(files) - len(folders)
+    others["empty folders"] += not paths
+    above = [path for path in folders if os.path.islink(path)
+             and f"{os.path.realpath(folder)}/".startswith(f"{os.path.realpath(path)}/")]
+    others["links to a folder above"] += len(above)
+    for path in folders if depth < 5 else []:
+        if path in above:
+            continue
+        found, counts = survey(path, depth + 1)
+        videos += found
+        others += counts
+    return videos + films, others
+
+
+def skipped(out: str) -> Counter:
+    """{reason: count} of the line on what was passed over."""
+    line = re.search(r"^Skipped (.*(?:\n {8}.*)*)", out, re.MULTILINE)
+    parts = " ".join(line[1].split()).split(", ") if line else []
+    return Counter({part.split(" ", 1)[1]: int(part.split(" ", 1)[0].replace(",", "")) for part in parts})
+
+
+def check_that_all_is_accounted_for(root: Path, data: functions.Data, out: str) -> None:
+    found, others = survey(str(root))
+    reasons = skipped(out)
+    taken = {video.path for video in (*data.train, *data.test)}
+    folders = {unicodedata.normalize("NFC", path) for path in taken if os.path.isdir(path)}
+    named = {os.path.basename(path).casefold() for path in folders}  # a file of a folder's name counts as it
+    left = [path for path in found if path not in taken]
+    stems = [unicodedata.normalize("NFC", os.path.splitext(path)[0]) for path in left]
+    unsaid = [stem for stem in stems
+              if stem not in folders and os.path.basename(stem).casefold() not in named]
+    said = sum(count for reason, count in reasons.items() if reason.startswith("videos"))
+    assert taken <= set(found)
+    if not reasons["folders too deep"]:
+        assert len(unsaid) <= said <= len(left), (unsaid, reasons)
+        assert all(reasons[kind] == count for kind, count in others.items()), (others, reasons)
+
+
+def test_any_tree_of_files_is_accounted_for_or_refused(tmp_path, memory):
     rng = random.Random(0)
-    good = pickle.dumps(ACTIONS)
-    path, frame = tmp_path / "actions.pkl", tmp_path / "v_Punch_g01_c01" / "frame000001.jpg"
-    write_frames(frame.parent, make_images(0, count=2, height=16, width=16))
-    jpeg = frame.read_bytes()
-    for _ in range(1000):
-        path.write_bytes(mutate(good, rng))
+    video, picture = film(tmp_path / "film.mp4", make_images(0, 2, 16, 16)), tmp_path / "picture.png"
+    Image.new("RGB", (8, 8)).save(picture)
+    contents = {"video": video.read_bytes(), "picture": picture.read_bytes()}
+    outcomes = Counter()
+    for number in range(1000):
+        root, out = memory / str(number) / "data", io.StringIO()
+        root.mkdir(parents=True)
+        for _ in range(3):
+            grow(root, rng, 0, contents)
+        test_list = tmp_path / "list.txt"
+        test_list.write_text("".join(f"{rng.choice(NAMES[:10])}\n" for _ in range(9)), "utf-8")
+        split = rng.choices(("random", "group", "folders", "official1", str(test_list)), (5, 3, 3, 1, 2))[0]
+        actions = rng.choice(("none", "none", "none", str(functions.UCF101_LIST)))
         try:
-            assert all(type(name) is str for name in load_action_names(str(path)))
-        except InputError:
-            pass
+            with contextlib.redirect_stdout(out):
+                data = load(root, split=split, action_name_path=actions, seed=number)
+            check_that_all_is_accounted_for(root, data, out.getvalue())
+            Dataset_CRNN(data.train, [1, 2, 3], 8, 8)[0]
+            outcomes["trained on"] += 1
+        except InputError as error:
+            outcomes["refused"] += 1
+            assert str(error).strip()
+        except Exception as error:
+            raise AssertionError(f"tree {number} of split {split}, actions {actions}") from error
+    assert min(outcomes["trained on"], outcomes["refused"]) > 200, outcomes
+
+
+@pytest.mark.parametrize("good", [pickle.dumps(ACTIONS), "\n".join(ACTIONS).encode()], ids=["pickle", "text"])
+def test_fuzzed_action_lists_raise_only_our_errors(tmp_path, good):
+    rng = random.Random(0)
+    for _ in range(500):
+        (tmp_path / "actions").write_bytes(mutate(good, rng))
+        with contextlib.suppress(InputError):
+            assert all(type(name) is str for name in functions.load_action_names(str(tmp_path / "actions")))
+
+
+def test_fuzzed_frames_give_a_clip(tmp_path):
+    rng = random.Random(0)
+    write_frames(tmp_path / "folder", make_images(0, count=2, height=16, width=16))
+    frame = tmp_path / "folder" / "frame000001.jpg"
+    jpeg = frame.read_bytes()
+    for _ in range(500):
         frame.write_bytes(mutate(jpeg, rng))
-        clip, _ = read_clip(str(frame.parent), [1, 2], 16, 16)
-        assert clip.shape == (2, 3, 16, 16)
-        name = "".join(rng.choice("v_g c01Punch\n\u00b2\u0661.é/") for _ in range(rng.randrange(20)))
-        match = functions.VIDEO_NAME.fullmatch(name)
-        assert match is None or int(match["group"]) >= 0
+        clip, unreadable, end = read(frame.parent, [1, 2], 16, 16)
+        assert clip.shape == (2, 3, 16, 16) and set(unreadable) <= {1} and end == 2
+
+
+@pytest.mark.parametrize("suffix, codec", [(".avi", "mpeg4"), (".mp4", "libx264"), (".gif", "gif"),
+                                           (".mkv", "mpeg4")])
+def test_fuzzed_video_files_give_a_clip_or_our_errors(tmp_path, suffix, codec):
+    rng = random.Random(0)
+    path, pix_fmt = tmp_path / f"film{suffix}", "rgb8" if codec == "gif" else "yuv420p"
+    film(path, make_images(0, 5, 16, 16), codec, pix_fmt)
+    good = path.read_bytes()
+    for _ in range(100):
+        path.write_bytes(mutate(good, rng))
+        with contextlib.suppress(InputError):
+            clip, unreadable, end = read(path, list(range(1, 8)), 16, 16)
+            assert clip.shape == (7, 3, 16, 16) and len(unreadable) < 7 and end >= 0
 
 
 def mutate(data: bytes, rng: random.Random) -> bytes:
