@@ -19,6 +19,7 @@ import math
 import os
 import shutil
 import sys
+import warnings
 from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
@@ -62,6 +63,7 @@ from functions import (  # noqa: E402
     walk,
 )
 
+ORDINALS = {2: "second", 3: "third"}
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # colour-blind safe
 
 
@@ -75,7 +77,8 @@ class Trained(NamedTuple):
     frame_rate: float | None  # of the training files
 
 
-def parse_arguments() -> argparse.Namespace:
+def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
+    """Parse the command line, or these words as one."""
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     number = dict(type=int, metavar="int")
@@ -100,7 +103,7 @@ def parse_arguments() -> argparse.Namespace:
     raw.add_argument("--img_x", **number, help="height of the frames")
     raw.add_argument("--img_y", **number, help="width of the frames")
     raw.add_argument("--frames", **number, help="frames in a clip")
-    options = parser.parse_args()
+    options = parser.parse_args(words)
     if not (options.model or options.save_model_path or options.checkpoint):
         parser.error("which model? give --model, --save_model_path or --checkpoint")
     if (options.csv or options.plot) and not options.video:
@@ -123,7 +126,7 @@ def find_checkpoint(options: argparse.Namespace) -> tuple[dict, Path]:
     if options.checkpoint:
         states = [load_checkpoint(file) for file in options.checkpoint]
         states = [state.get("state_dict", state) for state in states]
-        is_ours = len(states) == 1 and "action_names" in states[0]
+        is_ours = len(states) == 1 and states[0].keys() >= {"model", "args", "action_names"}
         return states[0] if is_ours else from_raw_weights(states, options), Path(options.checkpoint[0])
     folder = options.save_model_path
     if not folder:
@@ -284,8 +287,10 @@ def predict_videos(options: argparse.Namespace, trained: Trained, device: torch.
     tables, failed = [], False
     for path in paths:
         try:
+            if not os.path.exists(path):
+                raise InputError(f"{path}: no such file or folder")
             args, note = fit_frame_rate(trained, path, options)
-            table, middles = predict_clips(trained, args, path, device)
+            table, moments = predict_clips(trained, args, path, device)
         except InputError as error:
             print(f"Error: {error}", file=sys.stderr)
             failed = True
@@ -293,8 +298,9 @@ def predict_videos(options: argparse.Namespace, trained: Trained, device: torch.
         print_prediction(table, path, note)
         tables.append(table)
         if options.plot:
-            with atomic_file(options.plot) as file:
-                plot_timeline(table, read_strip(path, middles)).savefig(file, format="png", dpi=100)
+            with atomic_file(options.plot) as file, warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # the font lacks some writing systems
+                plot_timeline(table, read_strip(path, moments)).savefig(file, format="png", dpi=100)
             print(f"\nOutput  {options.plot}")
     if options.csv and tables:
         with atomic_file(options.csv) as file:
@@ -306,8 +312,6 @@ def predict_videos(options: argparse.Namespace, trained: Trained, device: torch.
 
 def expand(path: str) -> list[str]:
     """Return the videos that a path names: those below a folder of videos, else itself."""
-    if not os.path.exists(path):
-        raise InputError(f"{path}: no such file or folder")
     return [found for found, *_ in walk(path, (), Counter())] or [path] if os.path.isdir(path) else [path]
 
 
@@ -323,7 +327,7 @@ def fit_frame_rate(trained: Trained, path: str, options) -> tuple[argparse.Names
     n, T = round(rate / usual), len(select_frames(args))
     args.skip_frame *= n
     args.end_frame = args.begin_frame + args.skip_frame * T
-    return args, rates + f"every {'second' if n == 2 else f'{n}th'} is taken"
+    return args, rates + f"every {ORDINALS.get(n, f'{n}th')} frame is taken"
 
 
 class ClipBatches:
@@ -347,7 +351,7 @@ def predict_clips(trained: Trained, args: argparse.Namespace, path: str, device)
         a table with the columns video, start, end (seconds), action and probability, a row a clip and action,
         the likeliest of a clip first; table.attrs: "seconds", of the whole video, and "timed" (False: a frame
         folder, whose seconds are guessed by the training's frame rate)
-        [(second, frame number), ...] of the middles of clips, at most 12
+        [(second, frame number), ...] of at most 12 frames, spread evenly over those that the clips hold
     """
     times = frame_times(path) if os.path.isfile(path) else []
     count, timed = len(times) or count_frames(path), bool(times)
@@ -359,17 +363,17 @@ def predict_clips(trained: Trained, args: argparse.Namespace, path: str, device)
     script = importlib.import_module(SCRIPTS[trained.name])
     dataset = script.make_dataset(args, [Video(path, path, "", "")], trained.model, device)
     log_probabilities, _ = predict(trained.model, device, ClipBatches(dataset))
-    rows, middles = [], []
+    rows, seen = [], set()
     for clip, probabilities in zip(dataset.frame_numbers_of(0), log_probabilities.exp(), strict=True):
-        start, middle, end = (min(number, len(times)) for number in (clip[0], clip[len(clip) // 2], clip[-1]))
-        middles.append((times[middle - 1], middle))
+        start, end = (min(number, len(times)) for number in (clip[0], clip[-1]))
+        seen.update(min(number, len(times)) for number in clip)
         for label in probabilities.argsort(descending=True).tolist():
             rows.append((path, times[start - 1], times[end - 1], trained.action_names[label],
                          float(probabilities[label])))
     table = pd.DataFrame(rows, columns=["video", "start", "end", "action", "probability"])
     table.attrs = dict(seconds=times[-1], timed=timed)
-    chosen = np.linspace(0, len(middles) - 1, min(12, len(middles))).round().astype(int)
-    return table, [middles[k] for k in chosen]
+    chosen = np.linspace(0, len(seen) - 1, min(12, len(seen))).round().astype(int)
+    return table, [(times[number - 1], number) for number in np.array(sorted(seen))[chosen].tolist()]
 
 
 def print_prediction(table: pd.DataFrame, path: str, note: str) -> None:
@@ -396,14 +400,14 @@ def print_prediction(table: pd.DataFrame, path: str, note: str) -> None:
             print(f"  {row.start:7.1f} to {row.end:7.1f}  {row.action:<24} {row.probability:6.1%}")
 
 
-def read_strip(path: str, middles: list) -> list[tuple[float, np.ndarray]]:
+def read_strip(path: str, moments: list) -> list[tuple[float, np.ndarray]]:
     """Read frames as small pictures: [(second, uint8 (H, W, 3)), ...]."""
-    strip, seconds = [], {number: second for second, number in middles}
+    strip, seconds = [], {number: second for second, number in moments}
     read = read_frame_folder if os.path.isdir(path) else read_video_file
     for number, pixels in read(path, sorted(seconds), 3):
         image = Image.fromarray(np.ascontiguousarray(pixels))
         image.thumbnail((240, 240))
-        strip.append((seconds.get(number, middles[-1][0]), np.asarray(image)))
+        strip.append((seconds.get(number, moments[-1][0]), np.asarray(image)))
     return strip
 
 
@@ -414,7 +418,8 @@ def plot_timeline(table: pd.DataFrame, strip: list) -> Figure:
     actions = sorted(mean.index, key=lambda action: (-firsts.get(action, 0), -mean[action]))[:len(COLORS)]
     seconds = max(table.attrs["seconds"], table["end"].max(), 0.1)
     width = 0.96 * seconds / max(len(strip), 6)  # of a picture, in seconds; the axes are 10 inches wide
-    tallest = max(picture.shape[0] / picture.shape[1] for _, picture in strip) * 10 * width / seconds
+    tallest = max([picture.shape[0] / picture.shape[1] for _, picture in strip], default=0)
+    tallest *= 10 * width / seconds  # inches; 0 if none of the pictures can be read
     inches = 5 + tallest
     figure = Figure(figsize=(11, inches))
     bottom = figure.add_axes([0.07, 0.6 / inches, 10 / 11, 3 / inches])
@@ -422,19 +427,31 @@ def plot_timeline(table: pd.DataFrame, strip: list) -> Figure:
     for place, (second, picture) in enumerate(strip):
         height = picture.shape[0] / picture.shape[1] * 10 * width / seconds
         middle = (place + 0.5) * seconds / len(strip)
-        top.imshow(picture, extent=(middle - width / 2, middle + width / 2, 0, height), aspect="auto")
-        top.text(middle, -0.04, f"{second:.1f} s", ha="center", va="top", fontsize=9, color="dimgray")
-    top.set_ylim(0, tallest)
+        top.imshow(picture, extent=(middle - width / 2, middle + width / 2, 0, height), aspect="auto",
+                   interpolation="nearest" if picture.shape[1] < 100 else None)  # do not blur small frames
+        top.text(middle, -0.04, f"{second:.{1 if seconds > 3 else 2}f} s", ha="center", va="top", fontsize=9,
+                 color="dimgray")
+    top.set_ylim(0, max(tallest, 0.1))
     top.axis("off")
-    top.set_title(os.path.basename(os.path.normpath(table["video"].iloc[0])), loc="left")
+    name = os.path.basename(os.path.normpath(table["video"].iloc[0]))
+    top.set_title(name.encode("utf-8", "backslashreplace").decode(), loc="left", parse_math=False)
+    clips = table.drop_duplicates(["start", "end"])
+    overlap = (clips["start"].to_numpy()[1:] < clips["end"].to_numpy()[:-1]).any()
     for action, color in zip(actions, COLORS, strict=False):
         part = table[table["action"] == action]
-        bottom.plot((part["start"] + part["end"]) / 2, 100 * part["probability"], color=color, lw=1.5)
-        bottom.hlines(100 * part["probability"], part["start"], part["end"], color=color, lw=4, label=action)
+        middle, percent = (part["start"] + part["end"]) / 2, 100 * part["probability"]
+        if overlap:  # bars would hide each other
+            bottom.plot(middle, percent, color=color, lw=2.5, label=action)
+        else:
+            bottom.plot(middle, percent, color=color, lw=1)
+            bottom.hlines(percent, part["start"], part["end"], color=color, lw=5, label=action)
     xlabel = "seconds" if table.attrs["timed"] else "seconds, guessed from the frames"
     bottom.set(xlim=(0, seconds), ylim=(-2, 102), xlabel=xlabel, ylabel="probability (%)")
     bottom.grid(alpha=0.3)
-    bottom.legend(loc="lower left", bbox_to_anchor=(0, 1), ncol=3, frameon=False, borderaxespad=0.2)
+    legend = bottom.legend(loc="lower left", bbox_to_anchor=(0, 1), ncol=4 if len(actions) == 4 else 3,
+                           frameon=False, borderaxespad=0.2)
+    for text in legend.get_texts():
+        text.set_parse_math(False)  # a name may hold dollar signs
     return figure
 
 

@@ -356,8 +356,9 @@ def load_videos(args: argparse.Namespace) -> Data:
             "nothing. --data_path is the folder of the class folders")
     train, test = split_videos(videos, args.split, args.seed)
     print_split(args.split, train, test, is_ucf101(action_names))
-    rates = Counter(frame_rate(video.path) for video in train[::math.ceil(len(train) / 100)])
-    return Data(train, test, action_names, rates.most_common(1)[0][0])
+    files = [video.path for video in train if os.path.isfile(video.path)]
+    rates = Counter(filter(None, map(frame_rate, files[::math.ceil(len(files) / 100) or 1])))  # of a hundred
+    return Data(train, test, action_names, rates.most_common(1)[0][0] if rates else None)
 
 
 def print_split(split: str, train: list[Video], test: list[Video], ucf101: bool) -> None:
@@ -387,7 +388,7 @@ def print_split(split: str, train: list[Video], test: list[Video], ucf101: bool)
 
 
 def frame_rate(path: str) -> float | None:
-    """Return a file's frames a second; None for a folder, or a number that makes no sense."""
+    """Return a file's frames a second; None for a number that makes no sense, and for a folder."""
     if os.path.isdir(path):
         return None
     with contextlib.suppress(av.FFmpegError, InputError), open_video(path) as (_, stream):
@@ -1460,11 +1461,13 @@ def save_histories(folder: Path, name: str, history: dict) -> None:
 
 
 def check_output_folder(args: argparse.Namespace, name: str) -> None:
-    """Make save_model_path. InputError if it cannot be written to, or holds a run that is not resumed."""
+    """Raise InputError if save_model_path cannot be written to, or holds a run that is not resumed."""
     folder = Path(args.save_model_path)
-    with naming(f"--save_model_path {folder}"):
-        folder.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=folder).close()  # can be written to
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"--save_model_path {folder} exists, and is no folder")
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    with naming(f"--save_model_path {existing}"):
+        tempfile.TemporaryFile(dir=existing).close()
     others = sorted(path.name for path in folder.glob("*_epoch*.pth") if not path.name.startswith(f"{name}_"))
     if others:
         raise InputError(f"{folder} holds {others[0]}: choose another --save_model_path")
@@ -1475,11 +1478,12 @@ def check_output_folder(args: argparse.Namespace, name: str) -> None:
 
 
 def resume_training(args, parameters: dict, name: str, model, optimizer, data: Data) -> dict:
-    """Load the last undamaged epoch, if there is one. Returns the history so far, a number for each epoch.
+    """Load the last undamaged epoch of save_model_path, which is made if need be. Returns the history so far.
 
     Raises InputError rather than go on with a run of other parameters or videos.
     """
     folder = Path(args.save_model_path)
+    folder.mkdir(parents=True, exist_ok=True)
     epochs = saved_epochs(folder, name)
     for epoch in reversed(epochs):
         path = folder / f"{name}_epoch{epoch}.pth"

@@ -1,24 +1,29 @@
 """Time this project's way against the straightforward way, in one run, and print a table in Markdown.
 
-    python tests/benchmark.py                      everything, some ten minutes on two cores, 14 GB of memory
+    python tests/benchmark.py                      everything, some 20 minutes on two cores, 14 GB of memory
     python tests/benchmark.py --quick              everything on small sizes, in seconds: shows that it runs
     python tests/benchmark.py --only reading crnn  some rows
 
 Both ways take turns (A B A B ...), so that what else the machine does meets both alike; a figure is the
-median of the rounds behind a first one that is not counted. The straightforward way is written out here, in
-the functions named plain_*, and has no huge pages, as a plain script has not. `rates` is what a GPU is asked
-for, and is left out where there is none, unless named by --only.
+median of the rounds, each behind a call that is not counted. The straightforward way is written out here, in
+the functions named plain_*, and has no huge pages, as a plain script has not. Videos are read by one process
+a core, all at once, as the workers of a training run do. `rates` is what a GPU is asked for, and is left out
+where there is none, unless named by --only.
 """
 import argparse
 import contextlib
 import copy
 import ctypes
+import multiprocessing
 import os
 import platform
+import re
 import statistics
 import sys
 import tempfile
 import time
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from unittest import mock
 
@@ -26,43 +31,53 @@ import av
 import numpy as np
 import torch
 import torch.nn.functional as F
+from av.video.reformatter import VideoReformatter
 from joblib import cpu_count  # comes with scikit-learn
 from PIL import Image
 from sklearn.datasets import load_sample_images
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "Conv3D"))
-import functions  # noqa: E402
-from functions import (BN_MOMENTUM, CNN3D, CRNN, IMAGENET_MEAN, IMAGENET_STD, VIDEOS_PER_FILE,  # noqa: E402
-                       Dataset_CRNN, DecoderRNN, EncoderCNN, FeatureDataset, ResCNNEncoder, Video,
-                       check_frames, frame_path, get_device, list_videos, read_clip, split_videos)
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "CRNN"))
+import check_model_prediction
+import functions
+import UCF101_CRNN
+from functions import CNN3D, CRNN, Dataset_CRNN, DecoderRNN, EncoderCNN, ResCNNEncoder, Video, frame_path
 
+CPU = torch.device("cpu")
+PATTERNS = ("v_*", "*.avi")  # of the frame folders and the files that write_videos makes
 UCF101_VIDEOS, NUM_CLASSES = 13320, 101
 RESNET152_FLOP = 2 * 11.51e9  # a frame of 224x224: torchvision's count of multiply-adds, each two operations
-ROWS = ("reading", "memory", "listing", "crnn", "conv3d", "resnet", "rates")
 PARAMETERS = dict(  # name: (default, with --quick, help)
-    rounds=(5, 2, "rounds that count"),
+    rounds=(5, 2, "rounds that count; twice as many of reading, half as many of ResNet-152"),
+    videos=(16, 2, "different videos to read"),
+    length=(180, 40, "their frames; a video of UCF101 has 186 on average"),
+    epoch_videos=(64, 8, "epochs: videos in an epoch, and in a test"),
+    minutes=(10.0, 0.2, "long: length of the video"),
+    long_clips=(60, 5, "long: clips of it"),
     frames=(28, 10, "frames of a clip"),
-    clips=(8, 2, "reading: clips in a round"),
     size=(224, 64, "height and width of a clip, but of Conv3D's"),
     conv3d_x=(256, 64, "Conv3D: height of a clip"),
     conv3d_y=(342, 64, "Conv3D: width of a clip"),
-    small_batch=(4, 1, "videos a step of CRNN, first row"),
-    batch=(30, 2, "videos a step of CRNN, second row, and of Conv3D"),
-    feature_batch=(40, 4, "videos a step of ResNetCRNN on features"),
-    frame_batch=(2, 2, "videos a step of ResNetCRNN on frames"),
+    crnn_batches=((4, 8, 30), (1, 2), "CRNN: videos a step"),
+    batch=(30, 2, "Conv3D, and rates of CRNN: videos a step"),
+    feature_batch=(40, 4, "ResNetCRNN: videos a step, on features"),
+    frame_batch=(2, 2, "ResNetCRNN: videos a step, on frames"),
+    resnet_frames=(128, 16, "ResNet-152: frames at once"),
     folders=(13320, 500, "listing: frame folders"),
     peak_tflops=(989.0, 989.0, "rates: the card's dense bf16 peak (H100 SXM: 989)"),
 )
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=functions.HelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", choices=ROWS, metavar="ROW", help=" ".join(ROWS))
     parser.add_argument("--quick", action="store_true", help="small sizes; a size given as a flag still wins")
     for name, (default, _, text) in PARAMETERS.items():
-        parser.add_argument(f"--{name}", type=type(default), default=default, help=text)
+        options = dict(type=int, nargs="+") if isinstance(default, tuple) else dict(type=type(default))
+        parser.add_argument(f"--{name}", default=default, help=f"{text} (default: {default})", **options)
     if parser.parse_args().quick:
         parser.set_defaults(**{name: quick for name, (_, quick, _) in PARAMETERS.items()})
     return parser.parse_args()
@@ -72,7 +87,7 @@ def alternate(rounds: int, *ways) -> list[float]:
     """Run the ways in turn, each twice, of which the second counts. Returns the median seconds of each."""
     times = [[] for _ in ways]
     for _ in range(rounds):
-        for way, seconds in zip(ways, times):
+        for way, seconds in zip(ways, times, strict=True):
             way()  # settles memory and caches, as the steps of a training run do for each other
             synchronize()
             started = time.perf_counter()
@@ -88,18 +103,28 @@ def synchronize() -> None:
         torch.cuda.synchronize()
 
 
-def plainly(way):
-    """The way without the huge pages that functions.py asks for."""
-    def plain():
-        set_huge_pages(False)
-        way()
-        set_huge_pages(True)
-    return plain
+@contextlib.contextmanager
+def plain_memory():
+    """Without the huge pages that functions.py asks for."""
+    set_huge_pages(False)
+    yield
+    set_huge_pages(True)
 
 
 def set_huge_pages(on: bool) -> None:
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(41, int(not on), 0, 0, 0)  # PR_SET_THP_DISABLE
+
+
+def peak_memory() -> int:
+    """The most bytes that this process ever held."""
+    status = Path("/proc/self/status")
+    if status.exists():  # getrusage may begin with the parent's number
+        return 1024 * int(re.search(r"VmHWM:\s*([0-9]+)", status.read_text())[1])
+    import resource  # POSIX
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak
 
 
 def print_row(*cells: str) -> None:
@@ -109,61 +134,162 @@ def print_row(*cells: str) -> None:
 # ------------------------------------------------------------------------------ reading
 
 
-def make_data(folder: str, args) -> tuple[list[str], list[str]]:
-    """Write .avi files of 320x240, their frames as JPEGs of 342x256: the sizes of UCF101 and its frames."""
+def write_videos(folder: Path, args) -> None:
+    """Write n.avi of 320x240, and their frames as JPEGs of 342x256: the sizes of UCF101 and its frames."""
     photos = load_sample_images().images
-    films, jpegs = [], []
-    for n in range(args.clips):
-        films.append(f"{folder}/{n}.avi")
-        with av.open(films[-1], "w") as container:
+    for n in range(args.videos):
+        jpegs = folder / f"v_Action_g01_c{n:02d}"
+        jpegs.mkdir()
+        with av.open(str(folder / f"{n}.avi"), "w") as container:
             stream = container.add_stream("mpeg4", rate=25)
             stream.width, stream.height, stream.pix_fmt, stream.bit_rate = 320, 240, "yuv420p", 1_000_000
-            for t in range(60):
-                image = np.ascontiguousarray(photos[n % 2][t:t + 240, 2 * t:2 * t + 320])
+            for t in range(args.length):
+                shift = 160 - abs(t % 320 - 160)  # there and back
+                image = np.ascontiguousarray(photos[n % 2][shift:shift + 240, 2 * shift:2 * shift + 320])
                 container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+                Image.fromarray(image).resize((342, 256)).save(frame_path(str(jpegs), t + 1), quality=90)
             container.mux(stream.encode())
-        jpegs.append(f"{folder}/v_Action_g01_c{n:02d}")
-        os.mkdir(jpegs[-1])
-        with av.open(films[-1]) as container:
-            for number, frame in zip(range(1, args.frames + 1), container.decode(video=0)):
-                frame.to_image().resize((342, 256)).save(frame_path(jpegs[-1], number), quality=90)
-    return films, jpegs
 
 
-def plain_read_clip(folder: str, frames: list[int], size: int) -> torch.Tensor:
-    """(T, 3, H, W) float32, normalised."""
+def find(folder: Path, pattern: str, count: int) -> list[Video]:
+    """`count` videos, those there over and over."""
+    paths = sorted(map(str, folder.glob(pattern)))
+    return [Video(f"{n}", paths[n % len(paths)], "Action", "", label=0) for n in range(count)]
+
+
+@plain_memory()
+def plain_read_clip(folder: str, frames: int, size: int) -> torch.Tensor:
+    """(T, 3, H, W) float32, normalised: Pillow and torchvision, frame by frame."""
     transform = transforms.Compose([transforms.Resize([size, size]), transforms.ToTensor(),
-                                    transforms.Normalize(IMAGENET_MEAN, IMAGENET_STD)])
-    return torch.stack([transform(Image.open(frame_path(folder, number))) for number in frames])
+                                    transforms.Normalize(functions.IMAGENET_MEAN, functions.IMAGENET_STD)])
+    return torch.stack([transform(Image.open(frame_path(folder, number + 1))) for number in range(frames)])
 
 
-def decode_only(folder: str, frames: list[int]) -> None:
-    for number in frames:
-        Image.open(frame_path(folder, number)).load()
+def plain_read_film(path: str, frames: int, size: int) -> torch.Tensor:
+    """(T, 3, H, W) uint8: decode, convert in one thread, resize once."""
+    converter = VideoReformatter()
+    with av.open(path) as container:
+        X = np.stack([converter.reformat(frame, format="rgb24", threads=1).to_ndarray()
+                      for frame in islice(container.decode(video=0), frames)])
+    return F.interpolate(torch.from_numpy(X).permute(0, 3, 1, 2), size=(size, size), mode="bilinear",
+                         antialias=True)
 
 
-def reading(args) -> float:
-    """Print the rows of reading. Returns the frames/s of JPEGs on one core."""
-    threads, frames, size = torch.get_num_threads(), list(range(1, args.frames + 1)), args.size
-    torch.set_num_threads(1)
-    with tempfile.TemporaryDirectory() as folder:
-        films, jpegs = make_data(folder, args)
-        plain, ours, decoded, film = (args.clips * args.frames / seconds for seconds in alternate(
-            2 * args.rounds,
-            plainly(lambda: [plain_read_clip(path, frames, size) for path in jpegs]),
-            lambda: [read_clip(path, frames, size, size) for path in jpegs],
-            lambda: [decode_only(path, frames) for path in jpegs],
-            lambda: [read_clip(path, frames, size, size) for path in films]))
-        mean, std = (255 * torch.tensor(x).view(3, 1, 1) for x in (IMAGENET_MEAN, IMAGENET_STD))
-        pillow = plain_read_clip(jpegs[0], frames, size) * std + mean
-        difference = (read_clip(jpegs[0], frames, size, size)[0] - pillow).abs().max()
-    torch.set_num_threads(threads)
-    print_row(f"JPEGs of 342x256 to {size}x{size}, one core", f"{plain:.0f} frames/s", f"{ours:.0f} frames/s",
-              f"{ours / plain:.2f}x",
-              f"{ours / decoded:.0%} of decoding alone; pixels within {difference:.0f}/255")
-    print_row(f"first {args.frames} frames of a 320x240 .avi, to the same", f"{plain:.0f} frames/s (JPEGs)",
-              f"{film:.0f} frames/s", f"{film / plain:.2f}x", "")
-    return ours
+def read_clip(path: str, frames: int, size: int) -> torch.Tensor:
+    """(T, 3, H, W) uint8: our way."""
+    [(X, _, _)] = functions.read_clips(path, [list(range(1, frames + 1))], size, size)
+    return X
+
+
+def decode(path: str, frames: int, size: int) -> None:
+    if os.path.isdir(path):
+        for number in range(frames):
+            Image.open(frame_path(path, number + 1)).load()
+    else:
+        with av.open(path) as container:
+            list(islice(container.decode(video=0), frames))
+
+
+def read_all(way, frames: int, size: int, paths: list[str]) -> None:
+    for path in paths:
+        way(path, frames, size)
+
+
+def reading_rates(args, ways: list[tuple]) -> list[float]:
+    """Frames a second of each (way, paths), a process on each core reading all the paths."""
+    cores = cpu_count()
+    with multiprocessing.Pool(cores, torch.set_num_threads, [1]) as pool:
+        seconds = alternate(2 * args.rounds, *(
+            partial(pool.map, partial(read_all, way, args.frames, args.size), [paths] * cores, chunksize=1)
+            for way, paths in ways))
+    return [cores * args.videos * args.frames / s for s in seconds]
+
+
+def reading(args, folder: Path) -> None:
+    """Print the rows of reading."""
+    jpegs, films = ([video.path for video in find(folder, pattern, args.videos)] for pattern in PATTERNS)
+    plain, decoded, ours, plain_film, decoded_film, film = reading_rates(args, [
+        (plain_read_clip, jpegs), (decode, jpegs), (read_clip, jpegs),
+        (plain_read_film, films), (decode, films), (read_clip, films)])
+    clip, normalize = (args.frames, args.size), make_model("CRNN", args).encoder.normalize
+    off = (normalize(read_clip(jpegs[0], *clip)) - plain_read_clip(jpegs[0], *clip)) * normalize.std
+    off_film = read_clip(films[0], *clip).float() - plain_read_film(films[0], *clip)
+    print_row(f"JPEGs of 342x256 to {args.size}x{args.size}, {cpu_count()} cores busy",
+              f"{plain:.0f} frames/s", f"{ours:.0f} frames/s", f"{ours / plain:.2f}x",
+              f"decoding alone {decoded:.0f}; pixels within {off.abs().max():.0f}/255")
+    print_row(f"first {args.frames} frames of a 320x240 .avi, to the same",
+              f"{plain_film:.0f} frames/s (decode, convert in one thread, resize once)",
+              f"{film:.0f} frames/s", f"{film / plain_film:.2f}x",
+              f"decoding alone {decoded_film:.0f}; {film / plain:.1f}x the straightforward way with JPEGs; "
+              f"pixels within {off_film.abs().max():.0f}/255")
+
+
+def read_epoch(loader: DataLoader) -> None:
+    for _ in loader:
+        pass
+
+
+def ways_of_clips(args, model, videos: list[Video], clips: int) -> list:
+    """Read for an epoch; read for a test; test."""
+    settings = argparse.Namespace(clips=clips, batch_size=10, seed=0, num_workers=cpu_count())
+    dataset = Dataset_CRNN(videos, list(range(1, args.frames + 1)), args.size, args.size, clips=clips)
+    train_loader = functions.make_loader(dataset, settings, shuffle=True)
+    test_loader = functions.make_loader(dataset, settings, shuffle=False)
+    return [partial(read_epoch, train_loader), partial(read_epoch, test_loader),
+            partial(functions.evaluate, model, CPU, test_loader, clips)]
+
+
+def epochs(args, folder: Path) -> None:
+    """Print what five clips a video cost: the reading of an epoch, and a test of CRNN."""
+    model = make_model("CRNN", args)
+    for kind, pattern in zip(("JPEGs", ".avi"), PATTERNS, strict=True):
+        videos = find(folder, pattern, args.epoch_videos)
+        ways = ways_of_clips(args, model, videos, 1) + ways_of_clips(args, model, videos, 5)
+        seconds = alternate(args.rounds, *ways)
+        epoch, read, test, epoch5, read5, test5 = (1000 * s / len(videos) for s in seconds)
+        print_row(f"an epoch's reading, a video of {args.length} frames, {kind}", f"1 clip: {epoch:.1f} ms",
+                  f"one of 5 clips: {epoch5:.1f} ms", f"{epoch5 / epoch:.1f} times as long", "")
+        print_row(f"a test of CRNN, a video of {args.length} frames, {kind}", f"1 clip: {test:.0f} ms",
+                  f"5 clips: {test5:.0f} ms", f"{test5 / test:.1f} times as long",
+                  f"reading alone {read:.1f} and {read5:.1f} ms")
+
+
+def write_long_video(folder: Path, args) -> str:
+    """Repeat the packets of an .avi."""
+    path, film = str(folder / "long.avi"), str(folder / "0.avi")
+    with av.open(path, "w") as long_video:
+        with av.open(film) as container:
+            stream = long_video.add_stream_from_template(container.streams.video[0])
+        for repeat in range(round(60 * 25 * args.minutes / args.length)):
+            with av.open(film) as container:
+                for packet in container.demux(video=0):
+                    if packet.size:  # the last one is empty
+                        packet.stream, packet.pts = stream, packet.dts + repeat * args.length
+                        packet.dts = packet.pts
+                        long_video.mux(packet)
+    return path
+
+
+def predict_long_video(path: str, args) -> tuple[float, int, int]:
+    """Returns (seconds, the most bytes held before, the most bytes held)."""
+    settings = {name: default for name, (default, *_) in UCF101_CRNN.PARAMETERS.items()}
+    settings.update(end_frame=args.frames + 1, img_x=args.size, img_y=args.size, clips=args.long_clips)
+    settings = argparse.Namespace(**settings)
+    trained = check_model_prediction.Trained("CRNN", make_model("CRNN", args), settings,
+                                             [f"Action{n}" for n in range(NUM_CLASSES)], {}, None)
+    before, started = peak_memory(), time.perf_counter()
+    check_model_prediction.predict_clips(trained, settings, path, CPU)
+    return time.perf_counter() - started, before, peak_memory()
+
+
+def long(args, folder: Path) -> None:
+    """Print the row of a long video, predicted in a process of its own."""
+    path = write_long_video(folder, args)
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        seconds, before, peak = pool.apply(predict_long_video, [path, args])
+    print_row(f"a video of {args.minutes:g} minutes, {args.long_clips} clips predicted by CRNN", "",
+              f"{seconds:.1f} s", "",
+              f"{peak / 2**20:.0f} MiB at the most, {(peak - before) / 2**20:.0f} more than before the video")
 
 
 class PeakMemory(Dataset):
@@ -176,46 +302,35 @@ class PeakMemory(Dataset):
         return len(self.dataset)
 
     def __getitem__(self, index):
-        import resource  # POSIX
-
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on macOS, else kB
-        peak *= 1 if sys.platform == "darwin" else 1024
-        self.first = self.first or peak
-        return self.dataset[index][0], peak - self.first
+        self.first = self.first or peak_memory()
+        return self.dataset[index][0], peak_memory() - self.first
 
 
-def memory(args) -> None:
+def memory(args, folder: Path) -> None:
     """Print the memory of a process that reads clips, in units of one batch of them."""
-    with tempfile.TemporaryDirectory() as folder:
-        _, jpegs = make_data(folder, args)
-        videos = [Video("", jpegs[n % args.clips], "", 1) for n in range(6 * args.batch)]
-        dataset = Dataset_CRNN(videos, [0] * len(videos), list(range(1, args.frames + 1)),
-                               args.size, args.size)
-        for X, peak in DataLoader(PeakMemory(dataset), args.batch, num_workers=1):
-            pass
+    videos = find(folder, PATTERNS[0], 6 * args.batch)
+    dataset = Dataset_CRNN(videos, list(range(1, args.frames + 1)), args.size, args.size)
+    for X, grown in DataLoader(PeakMemory(dataset), args.batch, num_workers=1):
+        batch, most = X.nbytes, grown.max().item()
     print_row(f"memory of a worker, above its start, with batches of {args.batch} clips", "",
-              f"{peak.max() / 2**20:.0f} MiB", "",
-              f"{peak.max() / X.nbytes:.1f} batches of {X.nbytes / 2**20:.1f} MiB")
+              f"{most / 2**20:.0f} MiB", "", f"{most / batch:.1f} batches of {batch / 2**20:.1f} MiB")
 
 
-def listing(args) -> None:
-    """Print the time to find, check and split frame folders."""
+def listing(args, folder: Path) -> None:
+    """Print the time to find, label and split frame folders."""
     actions = [f"Action{n}" for n in range(NUM_CLASSES)]
-    with tempfile.TemporaryDirectory() as temporary:
-        for n in range(args.folders):
-            folder = f"{temporary}/v_{actions[n % NUM_CLASSES]}_g{n // NUM_CLASSES % 25 + 1:02d}_c{n:05d}"
-            os.mkdir(folder)
-            for number in (1, 28):
-                open(frame_path(folder, number), "w").close()
+    data_path = folder / "listing"
+    for n in range(args.folders):
+        jpegs = data_path / f"v_{actions[n % NUM_CLASSES]}_g{n // NUM_CLASSES % 25 + 1:02d}_c{n:05d}"
+        jpegs.mkdir(parents=True)
+        Path(frame_path(str(jpegs), 1)).touch()
 
-        def find():
-            videos = list_videos(temporary, actions)
-            check_frames(videos, list(range(1, 29)))
-            split_videos(videos, "random", 42)
+    def split():
+        functions.split_videos(functions.list_videos(str(data_path), actions), "random", 42)
 
-        seconds, = alternate(args.rounds, find)
-    print_row(f"finding, checking and splitting {args.folders:,} frame folders",
-              "", f"{seconds:.2f} s", "", "")
+    [seconds] = alternate(args.rounds, split)
+    print_row(f"finding, labelling and splitting {args.folders:,} frame folders", "", f"{seconds:.2f} s", "",
+              "")
 
 
 # ------------------------------------------------------------------------------ training steps
@@ -248,15 +363,6 @@ def plain_cnn3d(model: CNN3D, X: torch.Tensor) -> torch.Tensor:
     return model.fc3(model.drop(F.relu(model.fc2(X))))
 
 
-def plain_copy(model: CRNN) -> CRNN:
-    """The same weights, with the BatchNorm momentum of a network that is called once a frame."""
-    model = copy.deepcopy(model)
-    for module in model.modules():
-        if getattr(module, "momentum", None) == BN_MOMENTUM:
-            module.momentum = 0.01
-    return model
-
-
 def make_model(name: str, args) -> torch.nn.Module:
     if name == "Conv3D":
         return CNN3D(args.frames, args.conv3d_x, args.conv3d_y)
@@ -272,20 +378,33 @@ def make_clips(name: str, count: int, args) -> tuple[torch.Tensor, torch.Tensor]
     return torch.randint(0, 256, (count, *shape), dtype=torch.uint8), torch.randint(0, NUM_CLASSES, (count,))
 
 
-def make_step(model, forward=None):
-    """A training step, step(X, y); with `forward` the straightforward one, that waits to print its loss."""
-    optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=1e-4,
-                                 fused=None if forward else True)
+def make_step(model):
+    """A training step of ours, step(X, y)."""
     device = next(model.parameters()).device
+    optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=1e-4, fused=True)
 
     def step(X, y):
         X, y = X.to(device, non_blocking=True), y.to(device, non_blocking=True)
-        loss = F.cross_entropy(forward(model, X) if forward else model(X), y)
+        loss = F.cross_entropy(model(X), y)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        if forward:
-            loss.item()
+    return step
+
+
+def make_plain_step(model):
+    """The straightforward one of a copy of a CRNN, that waits to print its loss."""
+    model = copy.deepcopy(model)
+    device = next(model.parameters()).device
+    optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=1e-4)
+
+    @plain_memory()
+    def step(X, y):
+        loss = F.cross_entropy(plain_crnn(model, X.to(device)), y.to(device))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        loss.item()
     return step
 
 
@@ -295,39 +414,37 @@ def difference(model, X: torch.Tensor, plain_forward, plain_X: torch.Tensor) -> 
     return f"outputs within {((model(X) - plain).abs().max() / plain.abs().max()).item():.0e} of the largest"
 
 
-def crnn(args) -> None:
+def crnn(args, folder: Path) -> None:
     """Print the rows of a training step of CRNN."""
-    model = make_model("CRNN", args)
-    plain_model = plain_copy(model)
-    plain_step, step = make_step(plain_model, plain_crnn), make_step(model)
-    for batch in (args.small_batch, args.batch):
+    for batch in args.crnn_batches:
+        model = make_model("CRNN", args)
         X, y = make_clips("CRNN", batch, args)
         plain_X = model.encoder.normalize(X)
-        plain, ours = alternate(args.rounds, plainly(lambda: plain_step(plain_X, y)), lambda: step(X, y))
+        plain, ours = alternate(args.rounds, partial(make_plain_step(model), plain_X, y),
+                                partial(make_step(model), X, y))
         print_row(f"CRNN training step, {batch} clips of {args.frames}x{args.size}x{args.size}",
                   f"{plain:.2f} s", f"{ours:.2f} s", f"{plain / ours:.2f}x",
                   difference(model, X[:2], plain_crnn, plain_X[:2]))
-        model.train()
 
 
-def conv3d(args) -> None:
+def conv3d(args, folder: Path) -> None:
     """Print the rows of a training step of Conv3D. Both ways train one model, or memory would not do."""
     model = make_model("Conv3D", args)
     X, y = make_clips("Conv3D", args.batch, args)
     plain_X = model.normalize(X)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-4)
 
-    def forward_backward(logits):
+    def learn(forward, X):
         optimizer.zero_grad()
-        F.cross_entropy(logits, y).backward()
+        F.cross_entropy(forward(X), y).backward()
 
     def adam(fused):
         optimizer.param_groups[0]["fused"] = fused  # on a CPU the two keep the same state
         optimizer.step()
 
     plain, plain_adam, ours, ours_adam = alternate(
-        args.rounds, plainly(lambda: forward_backward(plain_cnn3d(model, plain_X))),
-        plainly(lambda: adam(None)), lambda: forward_backward(model(X)), lambda: adam(True))
+        args.rounds, plain_memory()(partial(learn, partial(plain_cnn3d, model), plain_X)),
+        plain_memory()(partial(adam, None)), partial(learn, model, X), partial(adam, True))
     size = f"{args.batch} clips of {args.frames}x{args.conv3d_x}x{args.conv3d_y}"
     share = model.fc1.weight.numel() / sum(p.numel() for p in model.parameters())
     print_row(f"Conv3D forward and backward, {size}", f"{plain:.2f} s", f"{ours:.2f} s",
@@ -337,19 +454,30 @@ def conv3d(args) -> None:
               f"{plain_adam / ours_adam:.1f}x", f"{share:.2%} of the parameters are one layer's")
 
 
-def resnet(args) -> None:
-    """Print the row of an epoch of ResNetCRNN after the first, without the reading that features spare."""
+def resnet(args, folder: Path) -> None:
+    """Print the rows of ResNetCRNN: the frozen ResNet, and an epoch after the first without the reading."""
     model = make_model("ResNetCRNN", args).train()
-    plain_step, step = make_step(plain_copy(model), plain_crnn), make_step(model)
+    encoder = model.encoder
+    X, _ = make_clips("ResNetCRNN", -(-args.resnet_frames // args.frames), args)
+    X = X.flatten(0, 1)[:args.resnet_frames][None]  # (1, T, 3, H, W)
+
+    @torch.no_grad()
+    def at_once():
+        encoder.resnet(encoder.normalize(X[0].contiguous(memory_format=torch.channels_last)))
+
+    plain, ours = (args.resnet_frames / s for s in alternate(
+        max(1, args.rounds // 2), at_once, partial(encoder.features, X)))
+    print_row(f"frozen ResNet-152, {args.resnet_frames} frames of {args.size}x{args.size}",
+              f"{plain:.1f} frames/s (all at once)", f"{ours:.1f} frames/s (in chunks of 14)",
+              f"{ours / plain:.2f}x", "")
+
     X, y = make_clips("ResNetCRNN", args.frame_batch, args)
-    plain_X = model.encoder.normalize(X)
-    videos = [Video(f"{n}", "", "Action", 1) for n in range(args.feature_batch)]
-    with tempfile.TemporaryDirectory() as folder:
-        torch.save(torch.rand(len(videos), args.frames, 2048).half(), f"{folder}/0.pt")
-        features = dict(zip([video.name for video in videos], torch.load(f"{folder}/0.pt", mmap=True)))
-        loader = DataLoader(FeatureDataset(features, videos, [0] * len(videos)), len(videos), shuffle=True)
-        plain, ours = alternate(args.rounds, plainly(lambda: plain_step(plain_X, y)),
-                                lambda: [step(X, y) for X, y in loader])
+    videos, path = find(folder, "*.avi", args.feature_batch), folder / "features.npy"
+    np.save(path, np.random.default_rng(0).random((1, args.frames, 2048), np.float32).astype(np.float16))
+    loader = DataLoader(functions.FeatureDataset(videos, [path] * len(videos), 1), len(videos), shuffle=True)
+    step = make_step(model)
+    plain, ours = alternate(args.rounds, partial(make_plain_step(model), encoder.normalize(X), y),
+                            lambda: [step(X, y) for X, y in loader])
     plain, ours = plain / len(y), ours / len(videos)
     print_row("ResNetCRNN epoch after the first, a video", f"{plain:.2f} s", f"{1000 * ours:.2f} ms",
               f"{plain / ours:.0f}x",
@@ -372,53 +500,69 @@ def plain_settings():
 
 def rates_of(args, way, count: int) -> tuple[float, float]:
     """`count` of five calls by second, in float32 and as the scripts run; the GPU is waited for once."""
-    def five(context):
-        with context():
-            for _ in range(5):
-                way()
-    slow, fast = alternate(args.rounds, lambda: five(plain_settings), lambda: five(contextlib.nullcontext))
+    def five():
+        for _ in range(5):
+            way()
+    slow, fast = alternate(args.rounds, plain_settings()(five), five)
     return 5 * count / slow, 5 * count / fast
 
 
-def rates(args, frames_read: float) -> None:
-    """Print videos/s of each model, copying to the GPU included, and what the published schedules take."""
-    device = get_device()  # sets TF32 and the like
-    pin = torch.Tensor.pin_memory if device.type == "cuda" else torch.Tensor.contiguous
+def rate_of_features(args, encoder: ResCNNEncoder, X: torch.Tensor, device) -> float:
+    """Print and return the frames/s of the frozen ResNet."""
+    extract = functions.Features(encoder).eval()
+    slow, fast = rates_of(args, lambda: extract(X.to(device, non_blocking=True)), len(X) * args.frames)
+    tflops = fast * RESNET152_FLOP * (args.size / 224) ** 2 / 1e12
+    print_row("ResNet-152 features", f"{slow:.0f} frames/s", f"{fast:.0f} frames/s", f"{fast / slow:.2f}x",
+              f"{tflops:.1f} TFLOP/s, {tflops / args.peak_tflops:.0%} of the card's bf16 peak")
+    return fast
+
+
+def rates_of_training(args, name: str, model, X: torch.Tensor, y: torch.Tensor, device):
+    """Print and return the videos/s of training and of a test, copying to the GPU included."""
+    looped = ""
+    if name == "CRNN":
+        plain_step, plain_X = make_plain_step(model), pin(model.encoder.normalize(X.to(device)).cpu())
+        rate, _ = rates_of(args, lambda: plain_step(plain_X, y), len(y))
+        looped = f"; float32 loop over time {rate:.1f}"
+    step = make_step(model.train())
+    slow, fast = rates_of(args, lambda: step(X, y), len(y))
+    model.eval()
+    with torch.no_grad():
+        _, tested = rates_of(args, lambda: model(X.to(device, non_blocking=True)), len(y))
+    print_row(f"{name} training, {len(y)} videos a step", f"{slow:.1f} videos/s", f"{fast:.1f} videos/s",
+              f"{fast / slow:.2f}x", f"test {tested:.1f} videos/s{looped}")
+    return fast, tested
+
+
+def pin(X: torch.Tensor) -> torch.Tensor:
+    return X.pin_memory() if torch.cuda.is_available() else X
+
+
+def rates(args, folder: Path) -> None:
+    """Print videos/s of each model, and what the published schedules take."""
+    jpegs = [video.path for video in find(folder, PATTERNS[0], args.videos)]
+    [frames_read] = reading_rates(args, [(read_clip, jpegs)])
+    print()
+    device = functions.get_device()  # sets TF32 and the like
     print_row("rates", "float32", "as the scripts run", "ratio", "")
     print_row(*["---"] * 5)
     for name, epochs, batch in (("Conv3D", 15, args.batch), ("CRNN", 120, args.batch),
                                 ("ResNetCRNN", 120, args.feature_batch)):
         model, (X, y) = make_model(name, args).to(device), map(pin, make_clips(name, batch, args))
-        first, read = 0, epochs  # seconds before training, epochs that read frames
+        seconds, read = 0, epochs  # before training; epochs that read frames
         if name == "ResNetCRNN":
-            clips = X[:VIDEOS_PER_FILE]
-            model.eval()
-            with torch.no_grad():
-                slow, fast = rates_of(
-                    args, lambda: model(clips.to(device, non_blocking=True), only_features=True),
-                    len(clips) * args.frames)
-            tflops = fast * RESNET152_FLOP * (args.size / 224) ** 2 / 1e12
-            print_row("ResNet-152 features", f"{slow:.0f} frames/s", f"{fast:.0f} frames/s",
-                      f"{fast / slow:.2f}x",
-                      f"{tflops:.1f} TFLOP/s, {tflops / args.peak_tflops:.0%} of the card's bf16 peak")
-            first, read = UCF101_VIDEOS * args.frames / fast, 1
+            frames = UCF101_VIDEOS * args.frames
+            seconds, read = frames / rate_of_features(args, model.encoder, X[:16], device), 1
             X = pin(torch.rand(batch, args.frames, 2048).half())
-        if name == "CRNN":
-            plain_model, plain_X = plain_copy(model), pin(model.cpu().encoder.normalize(X))
-            model = model.to(device)
-            loop = make_step(plain_model, plain_crnn)
-            looped, _ = rates_of(args, lambda: loop(plain_X, y), batch)
-        step = make_step(model.train())
-        slow, fast = rates_of(args, lambda: step(X, y), batch)
-        with torch.no_grad():
-            _, tested = rates_of(args, lambda: model.eval()(X.to(device, non_blocking=True)), batch)
-        print_row(f"{name} training, {batch} videos a step", f"{slow:.1f} videos/s", f"{fast:.1f} videos/s",
-                  f"{fast / slow:.2f}x", f"test {tested:.1f} videos/s"
-                  + (f"; {fast / looped:.1f}x the float32 loop over time" if name == "CRNN" else ""))
-        seconds = first + epochs * UCF101_VIDEOS * (0.75 / fast + 0.25 / tested)
-        reading = read * UCF101_VIDEOS * args.frames / (frames_read * cpu_count())
+        trained, tested = rates_of_training(args, name, model, X, y, device)
+        seconds += epochs * UCF101_VIDEOS * (0.75 / trained + 0.25 / tested)
+        reading_seconds = read * UCF101_VIDEOS * args.frames / frames_read
         print_row(f"{name}, {epochs} epochs of UCF101", "", f"{seconds / 3600:.2f} h", "",
-                  f"reading meanwhile, on {cpu_count()} cores: {reading / 3600:.2f} h")
+                  f"reading meanwhile, on {cpu_count()} cores: {reading_seconds / 3600:.2f} h")
+
+
+ROWS = dict(reading=reading, epochs=epochs, long=long, memory=memory, listing=listing, crnn=crnn,
+            conv3d=conv3d, resnet=resnet, rates=rates)
 
 
 def cpu_name() -> str:
@@ -431,20 +575,20 @@ def cpu_name() -> str:
 
 def main():
     args = parse_args()
-    only = args.only or (ROWS if torch.cuda.is_available() else ROWS[:-1])
+    rows = args.only or [name for name in ROWS if name != "rates" or torch.cuda.is_available()]
+    if os.name == "nt":  # peak_memory is of POSIX
+        rows = [name for name in rows if name not in ("long", "memory")]
     torch.manual_seed(0)
-    print(f"{cpu_name()}, {torch.get_num_threads()} threads; torch {torch.__version__}; "
-          f"medians of {args.rounds} rounds, of reading twice as many\n")
+    print(f"{cpu_name()}, {cpu_count()} cores; torch {torch.__version__}, {torch.get_num_threads()} threads")
+    if hasattr(os, "getloadavg"):
+        print("load at the start (1, 5, 15 minutes):", ", ".join(f"{load:.1f}" for load in os.getloadavg()))
+    print(f"medians of {args.rounds} rounds, of reading twice as many\n")
     print_row("on the CPU", "straightforward", "here", "ratio", "")
     print_row(*["---"] * 5)
-    if "reading" in only or "rates" in only:
-        frames_read = reading(args)
-    for measure in (memory, listing, crnn, conv3d, resnet):
-        if measure.__name__ in only and not (measure is memory and os.name == "nt"):
-            measure(args)
-    if "rates" in only:
-        print()
-        rates(args, frames_read)
+    with tempfile.TemporaryDirectory() as folder:
+        write_videos(Path(folder), args)
+        for name in rows:
+            ROWS[name](args, Path(folder))
 
 
 if __name__ == "__main__":

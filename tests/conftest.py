@@ -14,6 +14,7 @@ if "TEST_ON_GPUS" not in os.environ:
 
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
+import torch  # noqa: E402
 from PIL import Image  # noqa: E402
 
 REPO = Path(__file__).resolve().parent.parent
@@ -69,6 +70,24 @@ def make_images(seed: int, count: int = 12, height: int = 30, width: int = 40) -
     return images
 
 
+def broken_frames(folder: Path) -> None:
+    """Of a frame folder: frame 3 is truncated, 4 empty, 5 no picture."""
+    data = (folder / "frame000003.jpg").read_bytes()
+    (folder / "frame000003.jpg").write_bytes(data[: len(data) // 2])
+    (folder / "frame000004.jpg").write_bytes(b"")
+    (folder / "frame000005.jpg").write_bytes(b"no picture")
+
+
+class Payload:
+    """Unpickled without care, it makes a file."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (str(self.path), "w")
+
+
 @pytest.fixture(scope="session")
 def small_data(tmp_path_factory) -> Path:
     """3 actions x 4 groups x 2 clips of 12 frames, as frame folders, and actions.pkl beside them."""
@@ -99,32 +118,78 @@ def run(*command, check: bool = True, **options) -> subprocess.CompletedProcess:
     return done
 
 
-def run_here(script: Path, *words, check: bool = True) -> subprocess.CompletedProcess:
-    """Run a script's main() in this process, which spares it the seconds of importing torch."""
+def run_here(script: Path, *words, check: bool = True,
+             encoding: str = "utf-8") -> subprocess.CompletedProcess:
+    """Run a script's main() in this process, which spares it the seconds of importing torch.
+
+    Its output has the encoding of a terminal that shows nothing else: what it cannot encode is an error.
+    """
     module = importlib.import_module(script.stem)
-    out, err, argv = io.StringIO(), io.StringIO(), sys.argv
-    sys.argv, code = [str(script), *map(str, words)], 0
+    out, err = (io.TextIOWrapper(io.BytesIO(), encoding, "strict", newline="") for _ in range(2))
+    argv, sys.argv, code = sys.argv, [str(script), *map(str, words)], 0
     try:
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             functions.run(module.main, resumes=hasattr(module, "DEMO"))
     except SystemExit as exit:
         code = exit.code or 0
-        if isinstance(code, str):  # as the interpreter does it
-            err.write(code + "\n")
-            code = 1
     finally:
         sys.argv = argv
-    done = subprocess.CompletedProcess(words, code, out.getvalue(), err.getvalue())
+    texts = []
+    for stream in (out, err):
+        stream.flush()
+        texts.append(stream.buffer.getvalue().decode(encoding))
+    done = subprocess.CompletedProcess(words, code, *texts)
     if check:
         assert code == 0, done.stdout + done.stderr
     return done
 
 
-def train(model: str, data: Path, save_model_path: Path, *more,
-          check: bool = True) -> subprocess.CompletedProcess:
+def train(model: str, data: Path, save_model_path: Path, *more, **options) -> subprocess.CompletedProcess:
     """A short run of a training script in this process."""
     _, script, *words = arguments(model, data, save_model_path, *more)
-    return run_here(Path(script), *words, check=check)
+    return run_here(Path(script), *words, **options)
+
+
+def predict(*words, **options) -> subprocess.CompletedProcess:
+    """A run of check_model_prediction.py in this process."""
+    return run_here(REPO / "check_model_prediction.py", "--num_workers", "0", *words, **options)
+
+
+def load(path: Path) -> dict:
+    """A checkpoint, as a stranger's would be loaded: tensors and plain values only."""
+    return torch.load(path, weights_only=True)
+
+
+def histories(folder: Path) -> dict[str, np.ndarray]:
+    return {key: np.load(folder / f"epoch_{key}.npy")
+            for key in ("train_loss", "train_score", "test_loss", "test_score")}
+
+
+def assert_same_run(a: Path, b: Path, name: str, epoch: int) -> None:
+    """Losses, scores and weights equal to the last bit."""
+    for key, values in histories(a).items():
+        assert values.tolist() == histories(b)[key].tolist(), key
+    weights_a, weights_b = (load(folder / f"{name}_epoch{epoch}.pth")["model"] for folder in (a, b))
+    for key, tensor in weights_a.items():
+        assert torch.equal(tensor, weights_b[key]), key
+
+
+def assert_refused(done: subprocess.CompletedProcess, *words: str, status: int = 1) -> None:
+    """The run ended in a message of one or two lines that holds these words, and in no traceback."""
+    lines = done.stderr.strip().splitlines()
+    message = lines[-1] if status == 2 and lines else done.stderr  # argparse shows the usage before
+    assert done.returncode == status and "Traceback" not in done.stderr, done.stdout + done.stderr
+    assert len(message.strip().splitlines()) <= 2, message
+    for word in words:
+        assert word in message, message
+
+
+def as_before_these_parameters(checkpoint: dict) -> dict:
+    """A checkpoint as it was when clips, augment and lr_schedule were no parameters, and less was kept."""
+    later = ("clips", "augment", "lr_schedule")
+    args = {key: value for key, value in checkpoint["args"].items() if key not in later}
+    kept = ("model", "action_names", "epoch", "test_loss", "test_score", "test_videos")
+    return {key: checkpoint[key] for key in kept} | {"args": args}
 
 
 def damage(path: Path) -> None:

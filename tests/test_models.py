@@ -1,11 +1,19 @@
-"""The models: names, counts, shapes, and that folding and freezing change nothing they should not."""
+"""The models, and the functions that train and test them on any loader.
+
+Names, counts and shapes are the published ones, and what makes a model fast changes nothing that it computes.
+"""
+import argparse
+import copy
+
 import pytest
 import torch
 import torch.nn.functional as F
+from torch.utils.data import DataLoader, Dataset, TensorDataset
 from torchvision.models import resnet152
 
 import functions
-from functions import CNN3D, CRNN, DecoderRNN, EncoderCNN, InputError, ResCNNEncoder
+import UCF101_CRNN
+from functions import CNN3D, CRNN, DecoderRNN, EncoderCNN, Features, InputError, ResCNNEncoder
 
 
 def count(model, trained_only=False):
@@ -63,37 +71,58 @@ def frame_by_frame(encoder, clip):
     return torch.stack(frames, dim=1)
 
 
-def test_folding_time_into_the_batch_equals_the_loop_over_frames():
+def normalised(clip):
+    mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+    return (clip / 255 - mean.view(3, 1, 1)) / std.view(3, 1, 1)
+
+
+def test_the_encoder_equals_the_loop_over_frames_and_takes_bytes_as_well_as_floats():
     torch.manual_seed(0)
     encoder = EncoderCNN(64, 48)
     clip = torch.randint(256, (3, 6, 3, 64, 48), dtype=torch.uint8)
     encoder(clip)  # in training mode: give BatchNorm statistics that are not 0 and 1
     encoder.eval()
-    mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
-    normalised = (clip / 255 - mean.view(3, 1, 1)) / std.view(3, 1, 1)
     with torch.no_grad():
-        torch.testing.assert_close(encoder(clip), frame_by_frame(encoder, normalised), rtol=1e-5, atol=1e-6)
-        torch.testing.assert_close(encoder(normalised), encoder(clip), rtol=1e-5, atol=1e-6)  # float: as is
+        expected = frame_by_frame(encoder, normalised(clip))
+        torch.testing.assert_close(encoder(clip), expected, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(encoder(normalised(clip)), expected, rtol=1e-5, atol=1e-6)
 
 
-def test_running_statistics_move_as_fast_as_in_the_loop():
+def test_in_training_batchnorm_sees_and_keeps_what_it_does_in_the_loop_over_frames():
     torch.manual_seed(0)
-    clip = torch.randn(4, 28, 3, 33, 33)
-    folded, loop = EncoderCNN(33, 33), EncoderCNN(33, 33)
-    loop.load_state_dict(folded.state_dict())
+    clip = torch.randint(256, (4, 28, 3, 64, 48), dtype=torch.uint8)
+    encoder = EncoderCNN(64, 48, drop_p=0)
+    loop = copy.deepcopy(encoder)
     for module in loop.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
-            module.momentum = 0.01
-    folded(clip)
-    frame_by_frame(loop, clip)
-    torch.testing.assert_close(folded.conv1[1].running_mean, loop.conv1[1].running_mean, rtol=0.02, atol=2e-3)
-    torch.testing.assert_close(folded.conv1[1].running_var, loop.conv1[1].running_var, rtol=0.02, atol=0)
+            module.momentum = 0.01  # the original's, a frame
+    with torch.no_grad():
+        expected = frame_by_frame(loop, normalised(clip))
+        torch.testing.assert_close(encoder(clip), expected, rtol=1e-4, atol=1e-5)
+    buffers = dict(loop.named_buffers())
+    assert sum("running" in name for name in buffers) == 8
+    for name, buffer in encoder.named_buffers():  # the numbers of calls, too
+        torch.testing.assert_close(buffer, buffers[name], rtol=1e-5, atol=1e-6, msg=name)
+
+
+def test_behind_the_resnet_the_running_statistics_move_as_fast_as_in_the_loop(resnet_encoder):
+    torch.manual_seed(0)
+    features = torch.randn(16, 28, 2048)
+    encoder = copy.deepcopy(resnet_encoder).train()
+    loop = copy.deepcopy(encoder.bn1)
+    loop.momentum = 0.01
+    with torch.no_grad():
+        encoder(features)
+        for t in range(28):
+            loop(encoder.fc1(features[:, t]))
+    torch.testing.assert_close(encoder.bn1.running_mean, loop.running_mean, rtol=0.02, atol=5e-3)
+    torch.testing.assert_close(encoder.bn1.running_var, loop.running_var, rtol=0.02, atol=0)
 
 
 def test_resnet_features_are_torchvisions(resnet_encoder):
     torch.manual_seed(0)
     resnet = resnet152(weights=None).eval().double()
-    ours = dict(zip(resnet_encoder.resnet.state_dict(), resnet.state_dict().values()))  # same order, no fc
+    ours = dict(zip(resnet_encoder.resnet.state_dict(), resnet.state_dict().values(), strict=False))  # no fc
     encoder = ResCNNEncoder(8, 8, 0, 8, weights="none").eval().double()
     encoder.resnet.load_state_dict(ours)
     clip = torch.randn(2, 3, 3, 64, 64, dtype=torch.double)
@@ -119,15 +148,19 @@ def test_frozen_resnet_gets_no_gradient_and_does_not_drift(resnet_encoder):
 def test_features_and_frames_give_the_same(resnet_encoder):
     resnet_encoder.eval()
     clip = torch.randint(256, (2, 3, 3, 32, 32), dtype=torch.uint8)
+    features = Features(resnet_encoder)(clip)
+    assert features.shape == (2, 3, 2048) and not features.requires_grad
     with torch.no_grad():
-        features = resnet_encoder(clip, only_features=True)
-        torch.testing.assert_close(resnet_encoder(features), resnet_encoder(clip))
+        assert torch.equal(features, resnet_encoder.features(clip))
+        expected = resnet_encoder(clip)
+        torch.testing.assert_close(resnet_encoder(features), expected)
+        torch.testing.assert_close(resnet_encoder(features.half()), expected, rtol=1e-2, atol=1e-2)  # as kept
 
 
 @pytest.mark.parametrize("training", [True, False])
 def test_a_batch_of_one_video(training, resnet_encoder):
-    clip = torch.randint(256, (1, 9, 3, 33, 33), dtype=torch.uint8)
-    for model, X in ((CNN3D(9, 33, 33), clip.transpose(1, 2)), (CRNN(EncoderCNN(33, 33), DecoderRNN()), clip),
+    clip = torch.randint(256, (1, 9, 3, 49, 49), dtype=torch.uint8)
+    for model, X in ((CNN3D(9, 49, 49), clip.transpose(1, 2)), (CRNN(EncoderCNN(49, 49), DecoderRNN()), clip),
                      (CRNN(resnet_encoder, DecoderRNN()), clip)):
         model.train(training)
         assert torch.isfinite(model(X)).all()
@@ -165,3 +198,127 @@ def test_data_parallel_equals_one_gpu():
     clip = torch.randint(256, (5, 4, 3, 40, 40), dtype=torch.uint8, device="cuda")
     with torch.no_grad():
         torch.testing.assert_close(torch.nn.DataParallel(model)(clip), model(clip), rtol=2e-2, atol=2e-2)
+
+
+# ------------------------------------------------------------------------------ training and testing
+
+CPU = torch.device("cpu")
+
+
+def default_args(**changes) -> argparse.Namespace:
+    """The parameters of a training script as they stand in its block."""
+    defaults = {name: default for name, (default, *_) in UCF101_CRNN.PARAMETERS.items()}
+    return argparse.Namespace(**defaults | changes)
+
+
+class OwnDataset(Dataset):
+    """What a learner writes: dark clips are 0, bright ones 1."""
+
+    def __len__(self):
+        return 21
+
+    def __getitem__(self, index):
+        generator = torch.Generator().manual_seed(index)
+        bright = index % 2
+        return torch.rand(9, 3, 49, 49, generator=generator) / 2 + bright, bright
+
+
+def small_crnn() -> CRNN:
+    torch.manual_seed(0)
+    return CRNN(EncoderCNN(49, 49, 16, 16, 0, 16), DecoderRNN(16, 1, 16, 16, 0, 2))
+
+
+def test_a_learners_own_dataset_and_dataloader_train_and_are_tested():
+    """No sampler of ours, and a last batch that is not full: losses and scores count every clip."""
+    model, args = small_crnn(), default_args(epochs=6)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+    loader = DataLoader(OwnDataset(), batch_size=8, shuffle=True)
+    for epoch in range(args.epochs):
+        functions.train_one_epoch(model, CPU, loader, optimizer, epoch, args)
+    loss, accuracy = functions.evaluate(model, CPU, loader)
+    assert accuracy == 1 and loss < 0.1
+    X, y = next(iter(DataLoader(OwnDataset(), batch_size=21)))
+    wrong = TensorDataset(X, 1 - y)  # of tensors, all labels wrong
+    assert functions.evaluate(model, CPU, DataLoader(wrong, batch_size=5))[1] == 0
+    wrong = TensorDataset(X, y.where(torch.arange(21) > 0, 1 - y))  # one of them is
+    assert functions.evaluate(model, CPU, DataLoader(wrong, batch_size=5))[1] == pytest.approx(20 / 21)
+
+
+def test_the_mean_of_several_clips_is_that_of_their_probabilities():
+    """Not of their logits, in which one sure clip outweighs many."""
+    logits = torch.tensor([[[9.0, 0.0], [0.0, 1.0], [0.0, 1.0]],
+                           [[0.0, 2.0], [1.0, 0.0], [1.0, 0.0]]])  # (2, 3, 2)
+    loader = DataLoader(TensorDataset(logits, torch.tensor([0, 1])), batch_size=2)
+    found, labels = functions.predict(torch.nn.Identity(), CPU, loader, clips=3)
+    torch.testing.assert_close(found.exp(), logits.double().softmax(2).mean(1))
+    assert labels.tolist() == [0, 1]
+    loss, accuracy = functions.evaluate(torch.nn.Identity(), CPU, loader, clips=3)
+    right = logits.double().softmax(2).mean(1)[[0, 1], [0, 1]]
+    assert loss == pytest.approx(-right.log().mean().item()) and accuracy == (right > 0.5).double().mean()
+
+
+def test_the_defaults_draw_no_random_number():
+    """clips 1 and augment none are the tutorial: an epoch without dropout leaves the generator as seeded."""
+    model, args = small_crnn(), default_args()
+    optimizer = torch.optim.Adam(model.parameters())
+    loader = DataLoader(OwnDataset(), batch_size=8, generator=torch.Generator())
+    functions.train_one_epoch(model, CPU, loader, optimizer, 3, args)
+    state = torch.get_rng_state()
+    assert torch.equal(state, torch.manual_seed(args.seed + 3).get_state())  # of this epoch, as a resumed run
+    functions.train_one_epoch(model, CPU, loader, optimizer, 3, default_args(augment="crop"))
+    assert not torch.equal(state, torch.get_rng_state())
+
+
+def position_clips(N: int, T: int, C: int, H: int, W: int) -> torch.Tensor:
+    """Pixels that tell where they stand, all frames and channels alike: uint8 (N, T, C, H, W)."""
+    frame = torch.linspace(40, 110, H)[:, None] + torch.linspace(0, 110, W)[None]
+    return frame.to(torch.uint8).expand(N, T, C, H, W).contiguous()
+
+
+@pytest.mark.parametrize("how", ["crop", "crop_flip"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_clip_is_cropped_as_one_and_each_clip_otherwise(how, channels):
+    clips = position_clips(64, 5, channels, 40, 60)
+    for X in (clips, clips.transpose(1, 2)):  # as CRNN has it, as Conv3D has it
+        torch.manual_seed(3)
+        cropped = functions.augment(X, how)
+        assert cropped.shape == X.shape and cropped.dtype == torch.uint8
+        flat = cropped.flatten(1, 2)  # (64, 5 * channels, 40, 60)
+        assert torch.equal(flat, flat[:, :1].expand_as(flat))  # all frames and channels alike
+        assert len({tuple(clip[0].flatten().tolist()) for clip in flat}) > 55
+        mirrored = (flat[:, 0, :, 0] > flat[:, 0, :, -1]).any(1).double().mean()  # brighter on the left
+        assert 0.25 < mirrored < 0.75 if how == "crop_flip" else mirrored == 0
+        span = flat[:, 0].amax((1, 2)).int() - flat[:, 0].amin((1, 2)).int()  # of 180 grey levels
+        assert span.min() > 0.7 * 180 and 0.85 * 180 < span.double().mean() < 180  # gentle, and a crop
+        torch.manual_seed(3)
+        assert torch.equal(functions.augment(X, how), cropped)  # the same seed, the same crops
+        assert not torch.equal(functions.augment(X, how), cropped)
+    assert functions.augment(clips, "none") is clips
+
+
+def test_the_cosine_rate_warms_up_shortly_and_falls_to_nothing():
+    rate = [functions.cosine_rate(0.1, step / 1000) for step in range(1001)]
+    top = rate.index(max(rate))
+    assert 30 <= top <= 60 and 0.095 < rate[top] <= 0.1
+    assert 0 < rate[0] < 0.01 and rate[-1] < 1e-6
+    assert rate[:top] == sorted(rate[:top]) and rate[top:] == sorted(rate[top:], reverse=True)
+    assert rate[500] == pytest.approx(0.05, rel=1e-6)
+
+
+def test_the_rate_of_a_step_depends_on_epoch_and_step_alone():
+    """So a resumed run needs no more than the number of its epoch."""
+    loader = DataLoader(OwnDataset(), batch_size=8)  # 3 steps
+    for schedule, expected in (("cosine", functions.cosine_rate(0.5, (3 + 2 / 3) / 4)), ("constant", 0.25)):
+        model = small_crnn()
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.25)
+        args = default_args(epochs=4, lr_schedule=schedule, learning_rate=0.5)
+        functions.train_one_epoch(model, CPU, loader, optimizer, 3, args)
+        assert optimizer.param_groups[0]["lr"] == pytest.approx(expected)
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_with_what_to_do():
+    model = small_crnn()
+    optimizer = torch.optim.Adam(model.parameters())
+    clips = TensorDataset(torch.full((2, 9, 3, 49, 49), torch.nan), torch.tensor([0, 1]))
+    with pytest.raises(InputError, match="loss of epoch 1 is nan: lower --learning_rate"):
+        functions.train_one_epoch(model, CPU, DataLoader(clips, 2), optimizer, 0, default_args())

@@ -6,8 +6,9 @@ import shutil
 import nbformat
 import pandas as pd
 import pytest
-from conftest import REPO, make_images, write_frames, write_video
 from nbclient import NotebookClient
+
+from conftest import REPO, SCRIPTS, make_images, write_frames, write_video
 
 PATH = REPO / "check_video_predictions.ipynb"
 LIST = pd.DataFrame([  # filename, y, y_pred, confidence, split
@@ -20,11 +21,18 @@ LIST = pd.DataFrame([  # filename, y, y_pred, confidence, split
     ("v_YoYo_g02_c01", "YoYo", "Biking", 0.95, "train"),
     ("v_YoYo_g02_c02", "YoYo", "Punch", 0.99, "train"),
 ], columns=["filename", "y", "y_pred", "confidence", "split"])
-RUNS = {  # what is run: the list, the folder of its videos, the split asked for
-    "usual": (LIST, "jpegs", "test"),
-    "tutorial": (LIST[["filename", "y", "y_pred"]], "nowhere", "test"),  # as the original tutorial wrote it
-    "perfect": (LIST[LIST["y"] == LIST["y_pred"]], "jpegs", "test"),
-    "untested": (LIST[LIST["split"] == "train"], "jpegs", "test"),
+OWN = pd.DataFrame([  # of videos that lie in class folders
+    ("Biking/anna 1", "Biking", "Punch", 0.80, "new"),
+    ("Punch/1", "Punch", "Punch", 0.90, "new"),
+], columns=LIST.columns)
+RUNS = {  # the list and parameters of each run, where they are not the usual ones
+    "usual": (LIST, {}),
+    "one video": (LIST, {"video": "v_Biking_g01_c02"}),
+    "tutorial": (LIST[["filename", "y", "y_pred"]],  # as the original tutorial wrote it
+                 {"data_path": "nowhere", "save_model_path": "nowhere"}),
+    "perfect": (LIST[LIST["y"] == LIST["y_pred"]], {}),
+    "untested": (LIST[LIST["split"] == "train"], {}),
+    "own": (OWN, {"data_path": "my videos", "save_model_path": "nowhere", "split": "new"}),
 }
 
 
@@ -53,19 +61,26 @@ def saved():
 
 
 @pytest.fixture(scope="module")
-def results(saved, tmp_path_factory) -> dict[str, list]:
+def results(saved, trained, tmp_path_factory) -> dict[str, list]:
     """The outputs of each of RUNS. One kernel runs the notebook for all, its memory emptied in between."""
     folder = tmp_path_factory.mktemp("notebook")
-    (folder / "Conv3D").mkdir()
-    shutil.copy(REPO / "Conv3D" / "functions.py", folder / "Conv3D")
+    shutil.copy(REPO / "check_model_prediction.py", folder)
+    for script in SCRIPTS.values():
+        (folder / script.parent.name).mkdir()
+        for path in (script, script.parent / "functions.py"):
+            shutil.copy(path, folder / script.parent.name)
     write_frames(folder / "jpegs" / "v_Biking_g01_c02", make_images(0, count=30))
     write_frames(folder / "jpegs" / "v_Biking_g01_c03", make_images(1, count=3))  # fewer than a strip has
     write_video(folder / "jpegs" / "Punch" / "v_Punch_g01_c01.avi", make_images(2, count=9))  # a short file
+    write_frames(folder / "my videos" / "Biking" / "anna 1", make_images(3))
+    write_video(folder / "my videos" / "Punch" / "1.mp4", make_images(4))
     notebook = nbformat.v4.new_notebook()
-    for name, (table, data_path, split) in RUNS.items():
+    for name, (table, changed) in RUNS.items():
         table.to_pickle(folder / f"{name}.pkl")
-        parameters = f'prediction_path = "{name}.pkl"\ndata_path = "{data_path}"\nsplit = "{split}"'
-        sources = ["%reset -f", parameters] + [cell.source for cell in code_cells(saved)[1:]]
+        parameters = {"prediction_path": f"{name}.pkl", "data_path": "jpegs", "split": "test", "video": None,
+                      "save_model_path": str(trained("CRNN"))} | changed
+        first = "\n".join(f"{key} = {value!r}" for key, value in parameters.items())
+        sources = ["%reset -f", first] + [cell.source for cell in code_cells(saved)[1:]]
         notebook.cells += [nbformat.v4.new_code_cell(source, metadata={"run": name}) for source in sources]
     NotebookClient(notebook, timeout=120, kernel_name="python3", allow_errors=True,
                    resources={"metadata": {"path": str(folder)}}).execute()
@@ -83,7 +98,8 @@ def results(saved, tmp_path_factory) -> dict[str, list]:
 
 def test_its_parameters_stand_in_the_first_code_cell_and_nothing_else_does(saved):
     lines = code_cells(saved)[0].source.splitlines()
-    assert [line.split(" = ")[0] for line in lines] == ["prediction_path", "data_path", "split"]
+    assert [line.split(" = ")[0] for line in lines] == [
+        "prediction_path", "data_path", "save_model_path", "split", "video"]
 
 
 def test_it_warns_of_foreign_pickles_before_the_first_code(saved):
@@ -95,7 +111,7 @@ def test_it_is_saved_with_the_outputs_of_one_run_from_top_to_bottom(saved):
     cells = code_cells(saved)
     assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
     outputs = outputs_of(cells)
-    assert len(pictures_of(outputs)) == 4  # bars, strips of pairs, confusion matrix, strips of mistakes
+    assert len(pictures_of(outputs)) == 5  # bars, strips of pairs, confusion matrix, mistakes, timeline
     assert "From here on: test videos" in text_of(outputs)
 
 
@@ -128,8 +144,27 @@ def test_a_list_is_shown_by_split_action_pair_and_mistake(results):
     assert "From here on: test videos (videos: 5, mistakes: 3)" in text
     assert re.search(r"Biking +Punch +2\n", text) and re.search(r"Punch +Biking +1\n", text)
     assert "YoYo" not in text  # a mistake on a training video
-    assert len(pictures_of(results["usual"])) == 4
+    assert len(pictures_of(results["usual"])) == 5
     assert "no picture" not in text  # frame folders and files, short ones, too
+
+
+def test_the_timeline_shows_the_most_confident_mistake_or_the_video_asked_for(results):
+    usual, one = results["usual"], results["one video"]
+    assert "Video   v_Biking_g01_c03: Biking -> Punch (97 %)" in text_of(usual)
+    assert "Video   v_Biking_g01_c02: Biking -> Punch (70 %)" in text_of(one)
+    assert pictures_of(usual)[:4] == pictures_of(one)[:4] and pictures_of(usual)[4] != pictures_of(one)[4]
+
+
+def test_without_a_checkpoint_the_timeline_says_so_and_the_rest_is_shown(results):
+    text = text_of(results["own"])
+    assert "There will be no timeline: nowhere holds no" in text
+    assert len(pictures_of(results["own"])) == 4
+
+
+def test_a_list_of_new_videos_in_class_folders_is_shown_with_pictures(results):
+    text = text_of(results["own"])
+    assert "From here on: new videos (videos: 2, mistakes: 1)" in text
+    assert "no picture" not in text
 
 
 def test_the_original_tutorials_list_opens_without_confidence_split_and_frames(results):
@@ -137,14 +172,15 @@ def test_the_original_tutorials_list_opens_without_confidence_split_and_frames(r
     assert "training videos may be among them" in text
     assert "From here on: all videos (videos: 8, mistakes: 5)" in text
     assert "The list has no confidence" in text
-    assert "Biking -> Punch  v_Biking_g01_c02: no picture" in text
-    assert "Pictures need data_path, the folder the list was made from; it is 'nowhere' now" in text
+    assert "There will be no pictures: nowhere is not a folder" in text
+    assert "Biking -> Punch  v_Biking_g01_c02: no picture in nowhere" in text
     assert len(pictures_of(results["tutorial"])) == 2  # the bars and the confusion matrix need no frames
 
 
 def test_a_list_without_mistakes_is_said_to_have_none(results):
     text = text_of(results["perfect"])
-    assert "There is no mistake among the test videos" in text
+    assert "There is no mistake among the test videos: no pair is confused" in text
+    assert "There is no mistake among the test videos: name a video" in text
     assert len(pictures_of(results["perfect"])) == 2
 
 
@@ -156,7 +192,7 @@ def test_a_list_without_the_split_asked_for_is_shown_whole(results):
 
 
 def test_mistakes_are_ordered_by_confidence(results):
-    mistakes = re.findall(r"(.*): no picture", text_of(results["untested"]))[-2:]
+    mistakes = re.findall(r"(.* -> .*): no picture", text_of(results["untested"]))[-2:]
     assert mistakes == ["YoYo -> Punch (99 %)  v_YoYo_g02_c02", "YoYo -> Biking (95 %)  v_YoYo_g02_c01"]
 
 

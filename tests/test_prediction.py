@@ -1,94 +1,348 @@
-"""check_model_prediction.py: the list, any video, any weights."""
+"""check_model_prediction.py: the list, any video of any length, any weights."""
 import re
+import shutil
 import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import ACTIONS, REPO, SCRIPTS, damage, make_images, run, run_here, write_frames, write_video
+from PIL import Image
 
-import functions
+import UCF101_3DCNN
+from conftest import (
+    ACTIONS,
+    REPO,
+    SCRIPTS,
+    assert_refused,
+    damage,
+    load,
+    make_images,
+    predict,
+    run,
+    train,
+    write_frames,
+    write_video,
+)
 
 
-def predict(model, *more, check=True):
-    return run_here(REPO / "check_model_prediction.py", "--model", model, "--num_workers", "0", *more,
-                    check=check)
+def predict_table(folder: Path, *words) -> tuple[pd.DataFrame, str]:
+    """Predict with --csv. Returns (its table, what was printed)."""
+    out = predict(*words, "--csv", folder / "table.csv").stdout
+    return pd.read_csv(folder / "table.csv"), out
+
+
+def mean_of(table: pd.DataFrame) -> pd.Series:
+    return table.groupby("action")["probability"].mean()
+
+
+# ------------------------------------------------------------------------------ a list of all videos
 
 
 @pytest.mark.parametrize("model", list(SCRIPTS))
-def test_the_best_epoch_predicts_every_video(model, trained, small_data, tmp_path):
-    out = predict(model, "--save_model_path", trained(model), "--output", tmp_path / "list.pkl").stdout
+def test_the_best_epoch_predicts_every_video_untold_of_the_model(model, trained, small_data, tmp_path):
+    out = predict("--save_model_path", trained(model), "--output", tmp_path / "list.pkl").stdout
     table = pd.read_pickle(tmp_path / "list.pkl")
     assert list(table) == ["filename", "y", "y_pred", "confidence", "split"]
     assert sorted(table["filename"]) == sorted(path.name for path in (small_data / "jpegs").iterdir())
-    assert ((table["filename"].str.split("_").str[1] == table["y"]).all()
-            and set(table["y_pred"]) <= set(ACTIONS))
+    assert (table["filename"].str.split("_").str[1] == table["y"]).all()
+    assert set(table["y_pred"]) <= set(ACTIONS)
     assert table["confidence"].between(1 / 3 - 1e-6, 1).all()
     scores, losses = (np.load(trained(model) / f"epoch_test_{key}.npy") for key in ("score", "loss"))
     best = min(range(2), key=lambda e: (-scores[e], losses[e]))
     assert f"{model}_epoch{best + 1}.pth" in out
-    checkpoint = torch.load(trained(model) / f"{model}_epoch{best + 1}.pth", weights_only=True)
+    checkpoint = load(trained(model) / f"{model}_epoch{best + 1}.pth")
+    for side in ("train", "test"):
+        names = table.loc[table["split"] == side, "filename"]
+        assert sorted(names) == sorted(checkpoint[f"{side}_videos"])
     test = table[table["split"] == "test"]
-    assert (sorted(test["filename"]) == sorted(checkpoint["test_videos"])
-            and (table["split"] == "train").sum() == 18)
     accuracy = (test["y"] == test["y_pred"]).mean()
     assert accuracy == pytest.approx(scores[best])
     last = out.splitlines()[-2:]
-    assert (last[0].startswith("Accuracy train")
-            and re.match(rf"Accuracy test +{accuracy:.1%} +of 6 videos", last[1]))
+    assert last[0].startswith("Accuracy train")
+    assert re.match(rf"Accuracy test +{accuracy:.1%} +of 6 videos", last[1])
+
+
+def test_videos_that_came_after_the_training_are_new(trained, small_data, tmp_path):
+    shutil.copytree(small_data / "jpegs", tmp_path / "data")
+    write_frames(tmp_path / "data" / "v_Punch_g99_c01", make_images(3))
+    out = predict("--save_model_path", trained("Conv3D"), "--data_path", tmp_path / "data",
+                  "--output", tmp_path / "list.pkl").stdout
+    table = pd.read_pickle(tmp_path / "list.pkl").set_index("filename")
+    assert table["split"].value_counts().to_dict() == {"train": 18, "test": 6, "new": 1}
+    assert table.loc["v_Punch_g99_c01", "split"] == "new"
+    assert re.search(r"^Accuracy new +[0-9.]+% +of 1 videos", out, re.M)
+
+
+def test_an_older_checkpoint_knows_its_test_videos_only(trained, small_data, tmp_path):
+    checkpoint = load(trained("Conv3D") / "Conv3D_epoch2.pth")
+    del checkpoint["train_videos"], checkpoint["name"]
+    torch.save(checkpoint, tmp_path / "old.pth")
+    out = predict("--checkpoint", tmp_path / "old.pth", "--output", tmp_path / "list.pkl").stdout
+    assert re.search(r"Accuracy test .* of 6 videos\nAccuracy unknown .* of 18 videos", out)
+
+
+def test_a_damaged_best_epoch_gives_way_to_the_next(trained, small_data, tmp_path):
+    for path in trained("CRNN").glob("CRNN_epoch*.pth"):
+        shutil.copy(path, tmp_path)
+    words = ["--save_model_path", tmp_path, "--video", small_data / "jpegs" / "v_Punch_g03_c01"]
+    best = re.search(r"Weights .*(CRNN_epoch\d.pth)", predict(*words).stdout)[1]
+    damage(tmp_path / best)
+    out = predict(*words).stdout
+    other = re.search(r"Weights .*(CRNN_epoch\d.pth)", out)[1]
+    assert f"{best} is damaged" in out and other != best
+    damage(tmp_path / other)
+    assert_refused(predict(*words, check=False), "no checkpoint in", "can be read")
+
+
+# ------------------------------------------------------------------------------ any video
 
 
 def test_top_five_of_video_files_and_frame_folders(trained, tmp_path):
     write_frames(tmp_path / "my walk", make_images(1, height=50, width=90))
     write_video(tmp_path / "clip.mp4", make_images(2, count=30, height=64, width=48))
-    out = run(sys.executable, REPO / "check_model_prediction.py", "--model", "CRNN", "--save_model_path",
-              trained("CRNN"), "--csv", tmp_path / "top5.csv", "--video", tmp_path / "my walk",
-              tmp_path / "clip.mp4").stdout
+    out = run(sys.executable, REPO / "check_model_prediction.py", "--checkpoint",
+              trained("CRNN") / "CRNN_epoch2.pth", "--csv", tmp_path / "table.csv",
+              "--video", tmp_path / "my walk", tmp_path / "clip.mp4").stdout
     assert "my walk" in out and "clip.mp4" in out and "#" in out
     for action in ACTIONS:
         assert len(re.findall(rf"^  {action} +[0-9.]+%", out, re.M)) == 2
-    table = pd.read_csv(tmp_path / "top5.csv")
-    assert len(table) == 2 * len(ACTIONS)
+    table = pd.read_csv(tmp_path / "table.csv")
+    assert list(table) == ["video", "start", "end", "action", "probability"]
+    assert len(table) == 2 * len(ACTIONS) and set(table["video"].map(lambda path: Path(path).name)) == {
+        "my walk", "clip.mp4"}
     np.testing.assert_allclose(table.groupby("video")["probability"].sum(), 1, rtol=1e-5)
 
 
-def test_a_video_of_a_high_frame_rate_is_said_to_be_one(trained, tmp_path):
-    write_video(tmp_path / "fast.mp4", make_images(2, count=30), rate=50)
-    path = ["--save_model_path", trained("Conv3D"), "--video", tmp_path / "fast.mp4"]
-    out = predict("Conv3D", *path).stdout
-    assert "fast.mp4  (50 frames a second, UCF101 has 25: try --skip_frame 2)" in out
-    assert "frames a second" not in predict("Conv3D", *path, "--skip_frame", "2").stdout
+def test_without_clips_a_longer_video_says_which_seconds_were_looked_at(trained, tmp_path):
+    write_video(tmp_path / "long.mp4", make_images(2, count=60), rate=10)
+    words = ["--save_model_path", trained("Conv3D"), "--video", tmp_path / "long.mp4"]
+    out = predict(*words).stdout
+    assert "(seconds 0.0 to 0.9 of 5.9 were looked at; --clips 7 sees " in out
+    write_video(tmp_path / "long.mp4", make_images(2, count=10), rate=10)
+    assert "--clips" not in predict(*words).stdout  # nothing is left
 
 
-def test_videos_of_another_data_set_are_on_neither_side_of_the_split(trained, tmp_path):
-    write_frames(tmp_path / "new" / "v_Punch_g99_c01", make_images(3))
-    out = predict("Conv3D", "--save_model_path", trained("Conv3D"), "--data_path", tmp_path / "new",
-                  "--output", tmp_path / "list.pkl").stdout
-    assert re.search(r"Accuracy unknown .* of 1 videos", out) and "Accuracy train" not in out
+def test_with_clips_it_says_what_happens_when(trained, tmp_path):
+    """A model that was trained on the first frames is asked over the whole video."""
+    write_video(tmp_path / "long.mp4", make_images(2, count=60), rate=10)
+    words = ["--save_model_path", trained("Conv3D"), "--video", tmp_path / "long.mp4"]
+    table, out = predict_table(tmp_path, *words, "--clips", "6")
+    assert "the mean of 6 clips" in out and "sees the rest" not in out
+    assert len(table) == 6 * len(ACTIONS)
+    clips = table.drop_duplicates("start")
+    np.testing.assert_allclose(clips["start"], [0, 1, 2, 3, 4, 5], atol=0.01)  # 60 frames, clips of 10
+    np.testing.assert_allclose(clips["end"], clips["start"] + 0.9, atol=0.01)
+    np.testing.assert_allclose(table.groupby("start")["probability"].sum(), 1, rtol=1e-5)
+    mean = mean_of(table).sort_values(ascending=False)
+    shown = re.findall(r"^  (\w+) +([0-9.]+)%", out, re.M)
+    assert [action for action, _ in shown] == list(mean.index)
+    np.testing.assert_allclose([float(percent) for _, percent in shown], 100 * mean, atol=0.06)
+    lines = re.findall(r"^ +([0-9.]+) to +([0-9.]+)  (\w+) +([0-9.]+)%$", out, re.M)
+    assert len(lines) == 6
+    for (start, end, action, percent), row in zip(lines, clips.itertuples(), strict=True):
+        assert (float(start), float(end), action) == pytest.approx((row.start, row.end, row.action), abs=0.06)
+        assert float(percent) == pytest.approx(100 * row.probability, abs=0.06)
+    first, _ = predict_table(tmp_path, *words)
+    pd.testing.assert_frame_equal(table[table["start"] == 0], first, rtol=1e-4)  # the first clip is as before
 
 
-def test_an_output_that_cannot_be_written_is_refused_before_predicting(trained, tmp_path):
-    for flag in (["--output"], ["--video", tmp_path, "--csv"]):
-        done = predict("Conv3D", "--save_model_path", trained("Conv3D"), *flag, tmp_path / "none" / "a",
-                       check=False)
-        assert done.returncode == 2 and "none" in done.stderr and done.stdout == ""
+def test_with_clips_the_list_is_the_videos_mean_too(trained, small_data, tmp_path):
+    words = ["--save_model_path", trained("CRNN"), "--clips", "3"]
+    predict(*words, "--output", tmp_path / "list.pkl")
+    table, out = predict_table(tmp_path, *words, "--video", small_data / "jpegs" / "v_Punch_g03_c01")
+    assert len(table) == 9 and "seconds, guessed from the frames" in out
+    mean = mean_of(table)
+    row = pd.read_pickle(tmp_path / "list.pkl").set_index("filename").loc["v_Punch_g03_c01"]
+    assert row["y_pred"] == mean.idxmax() and row["confidence"] == pytest.approx(mean.max(), rel=1e-5)
+
+
+def test_a_model_trained_on_clips_is_asked_over_as_many(trained, tmp_path):
+    checkpoint = load(trained("Conv3D") / "Conv3D_epoch2.pth")
+    checkpoint["args"]["clips"] = 4
+    torch.save(checkpoint, tmp_path / "clips.pth")
+    write_video(tmp_path / "a.mp4", make_images(2, count=60))
+    words = ["--checkpoint", tmp_path / "clips.pth", "--video", tmp_path / "a.mp4"]
+    assert "the mean of 4 clips" in predict(*words).stdout
+    assert "the mean of" not in predict(*words, "--clips", "1").stdout
+
+
+def test_of_a_short_video_no_clip_is_taken_twice(trained, tmp_path):
+    write_video(tmp_path / "short.mp4", make_images(2, count=12))
+    words = ["--save_model_path", trained("Conv3D"), "--video", tmp_path / "short.mp4", "--clips", "20"]
+    assert "the mean of 3 clips" in predict(*words).stdout
+    write_video(tmp_path / "short.mp4", make_images(2, count=7))
+    table, out = predict_table(tmp_path, *words)
+    assert len(table) == 3 and "end before frame 10 and hold their last one" in " ".join(out.split())
+
+
+PLOTS = {"one clip": (12, "1"), "a dozen clips": (90, "12"), "many clips": (90, "60")}
+
+
+@pytest.mark.parametrize("case", PLOTS)
+def test_a_picture_of_what_happens_when(case, trained, tmp_path):
+    count, clips = PLOTS[case]
+    write_video(tmp_path / "a.mp4", make_images(2, count=count))
+    out = predict("--save_model_path", trained("Conv3D"), "--video", tmp_path / "a.mp4", "--clips", clips,
+                  "--plot", tmp_path / "a.png").stdout
+    assert f"Output  {tmp_path / 'a.png'}" in out
+    with Image.open(tmp_path / "a.png") as image:
+        assert image.format == "PNG" and image.width >= 1000 and 300 < image.height < image.width
+        colours = np.asarray(image.convert("RGB")).reshape(-1, 3)
+        assert len(np.unique(colours, axis=0)) > 500  # frames, not lines alone
+
+
+def test_a_picture_of_a_frame_folder_and_of_names_with_signs(trained, tmp_path):
+    """A $ begins a formula to Matplotlib, a _ hides a line from its legend."""
+    write_frames(tmp_path / "_cost $5_{", make_images(1, count=30))
+    checkpoint = load(trained("Conv3D") / "Conv3D_epoch2.pth")
+    checkpoint["action_names"] = ["$x_{", "$y^{$", "_Wave"]
+    torch.save(checkpoint, tmp_path / "signs.pth")
+    predict("--checkpoint", tmp_path / "signs.pth", "--video", tmp_path / "_cost $5_{", "--clips", "3",
+            "--plot", tmp_path / "a.png")
+    with Image.open(tmp_path / "a.png") as image:
+        assert image.width >= 1000
+
+
+def test_a_folder_of_videos_and_a_name_that_looks_like_a_protocol(trained, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_video(tmp_path / "films" / "walk.avi", make_images(0))
+    (tmp_path / "films" / "walk.avi").rename("take:2.avi")
+    for seed, name in enumerate(["b.mp4", "deep/c.mov"]):
+        write_video(tmp_path / "films" / name, make_images(seed))
+    write_frames(tmp_path / "films" / "frames", make_images(3))
+    (tmp_path / "films" / "notes.txt").write_text("not a film")
+    words = ["--save_model_path", trained("Conv3D"), "--video", "take:2.avi", "films"]
+    table, _ = predict_table(tmp_path, *words)
+    assert sorted(set(table["video"])) == ["films/b.mp4", "films/deep/c.mov", "films/frames", "take:2.avi"]
+
+
+# ------------------------------------------------------------------------------ speed of motion
+
+
+@pytest.fixture(scope="module")
+def trained_at_60(tmp_path_factory) -> Path:
+    """A checkpoint of files of 60 frames a second, one of them of a rate that makes no sense."""
+    root = tmp_path_factory.mktemp("rate")
+    for a, action in enumerate(ACTIONS):
+        for group in range(1, 5):
+            rate = 1000 if (a, group) == (0, 1) else 60
+            write_video(root / "jpegs" / action / f"{group}" / "film.mp4", make_images(10 * a + group), rate)
+    train("Conv3D", root, root / "out", "--epochs", "1", "--action_name_path", "none")
+    return root / "out" / "Conv3D_epoch1.pth"
+
+
+def test_the_frame_rate_of_the_training_is_that_of_prediction(trained_at_60, tmp_path):
+    assert load(trained_at_60)["frame_rate"] == 60
+    notes = {}
+    for rate in (60, 50, 30, 120, 180, 1000):
+        write_video(tmp_path / f"{rate}.mp4", make_images(2, count=40), rate)
+        out = predict("--checkpoint", trained_at_60, "--video", tmp_path / f"{rate}.mp4").stdout
+        notes[rate] = "".join(re.findall(r"\((.*frames a second, .*)\)", out))
+    assert notes[60] == notes[50] == notes[1000] == ""
+    assert notes[30] == "30 frames a second, the training's had 60: movements look faster than in training"
+    assert notes[120] == "120 frames a second, the training's had 60: every second frame is taken"
+    assert "every 3th" not in notes[180] and re.search("every (third|3rd) frame is taken", notes[180])
+
+
+def test_of_a_file_that_is_twice_as_fast_every_second_frame_is_taken(trained, tmp_path):
+    checkpoint = load(trained("Conv3D") / "Conv3D_epoch2.pth") | {"frame_rate": 25.0}
+    torch.save(checkpoint, tmp_path / "at_25.pth")
+    images = make_images(2, count=40)
+    write_video(tmp_path / "fast.mp4", images, rate=50)
+    words = ["--checkpoint", tmp_path / "at_25.pth", "--video", tmp_path / "fast.mp4"]
+    table, out = predict_table(tmp_path, *words)
+    assert "50 frames a second, the training's had 25: every second frame is taken" in out
+    assert table["end"].max() == pytest.approx(0.36, abs=0.01)  # 10 frames at 25 a second
+    asked, out = predict_table(tmp_path, *words, "--skip_frame", "2")
+    assert "every second frame is taken" not in out  # it was asked for
+    pd.testing.assert_frame_equal(table, asked)
+    other, out = predict_table(tmp_path, *words, "--skip_frame", "1")
+    assert "frames a second" not in out and not np.allclose(mean_of(other), mean_of(table))
+    write_video(tmp_path / "fast.mp4", make_images(2, count=40), rate=24)
+    assert "frames a second" not in predict(*words).stdout
+
+
+def test_the_frame_rate_is_the_files_even_if_more_videos_are_frame_folders(trained_at_60, tmp_path):
+    data = tmp_path / "jpegs"
+    shutil.copytree(trained_at_60.parent.parent / "jpegs", data)
+    for action in ACTIONS:
+        for group in range(1, 5):
+            for number in range(3):
+                write_frames(data / action / f"{group}" / f"frames {number}", make_images(number, count=10))
+    train("Conv3D", tmp_path, tmp_path / "out", "--epochs", "1", "--action_name_path", "none")
+    assert load(tmp_path / "out" / "Conv3D_epoch1.pth")["frame_rate"] == 60
+
+
+# ------------------------------------------------------------------------------ what a user can get wrong
+
+
+UNWRITABLE = {  # flags whose {out} has no folder, or is one
+    "list": ["--output", "{out}/none/a.pkl"],
+    "table": ["--video", "{out}", "--csv", "{out}/none/a.csv"],
+    "picture": ["--video", "{out}", "--plot", "{out}/none/a.png"],
+    "picture is a folder": ["--video", "{out}", "--plot", "{out}"],
+}
+
+
+@pytest.mark.parametrize("case", UNWRITABLE)
+def test_an_output_that_cannot_be_written_is_refused_before_predicting(case, trained, tmp_path):
+    flags = [flag.format(out=tmp_path) for flag in UNWRITABLE[case]]
+    done = predict("--save_model_path", trained("Conv3D"), *flags, check=False)
+    assert_refused(done, str(tmp_path), status=2)
+    assert done.stdout == ""
+
+
+def test_a_picture_is_of_one_video(trained, tmp_path):
+    for number in (1, 2):
+        write_video(tmp_path / "films" / f"{number}.mp4", make_images(number))
+    for videos in ([tmp_path / "films" / "1.mp4", tmp_path / "films" / "2.mp4"], [tmp_path / "films"]):
+        done = predict("--save_model_path", trained("Conv3D"), "--plot", tmp_path / "a.png",
+                       "--video", *videos, check=False)
+        assert_refused(done, "--plot draws one video; --video names 2")
+        assert "1.mp4\n" not in done.stdout and not (tmp_path / "a.png").exists()
 
 
 def test_what_cannot_be_predicted_is_named_and_the_rest_is_predicted(trained, tmp_path):
-    write_video(tmp_path / "short.mp4", make_images(2, count=7))
-    write_frames(tmp_path / "folder", make_images(1, count=8))
+    (tmp_path / "broken.mp4").write_bytes(b"no video")
+    write_frames(tmp_path / "folder", make_images(1, count=2))
+    for path in (tmp_path / "folder").iterdir():
+        path.write_bytes(b"no picture")
     write_video(tmp_path / "good.avi", make_images(2))
-    done = predict("Conv3D", "--save_model_path", trained("Conv3D"), "--video", tmp_path / "short.mp4",
-                   tmp_path / "folder", tmp_path / "none.mp4", tmp_path / "good.avi", check=False)
-    assert done.returncode == 1 and "Traceback" not in done.stderr and "good.avi" in done.stdout
-    assert re.search("short.mp4 has 7 frames", done.stderr) and re.search("folder has 8 frames", done.stderr)
-    assert "none.mp4: no such file or folder" in done.stderr
+    videos = [tmp_path / name for name in ("broken.mp4", "folder", "none.mp4", "good.avi")]
+    done = predict("--save_model_path", trained("Conv3D"), "--csv", tmp_path / "table.csv",
+                   "--video", *videos, check=False)
+    assert done.returncode == 1 and "Traceback" not in done.stderr and "\ngood.avi\n" in done.stdout
+    errors = done.stderr.splitlines()
+    assert len(errors) == 3 and all(line.startswith("Error: ") for line in errors)
+    expected = [("broken.mp4", "can be read"), ("folder", "can be read"), ("none.mp4", "o such file")]
+    for line, words in zip(errors, expected, strict=True):
+        assert all(word in line for word in words), line
+    assert len(pd.read_csv(tmp_path / "table.csv")) == len(ACTIONS)
 
 
-def raw_weights(model, checkpoint, folder, prefix):
+FLAGS = {  # wrong flags, and what the message must name
+    "no model": ([], ["--model", "--save_model_path", "--checkpoint"]),
+    "no video to draw": (["--model", "CRNN", "--plot", "a.png"], ["--plot", "--video"]),
+    "no clips": (["--model", "CRNN", "--clips", "0"], ["--clips"]),
+    "unknown model": (["--model", "C3D"], ["--model", "Conv3D"]),
+}
+
+
+@pytest.mark.parametrize("case", FLAGS)
+def test_wrong_flags_are_named(case, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    flags, words = FLAGS[case]
+    assert_refused(predict(*flags, check=False), *words, status=2)
+
+
+# ------------------------------------------------------------------------------ any weights
+
+
+def raw_weights(model, checkpoint, folder, prefix, key=None):
     """The files that the original tutorial writes: state dicts, of encoder and decoder apart."""
-    weights = torch.load(checkpoint, weights_only=True)["model"]
+    weights = load(checkpoint)["model"]
     if model == "Conv3D":
         parts = {"3dcnn_epoch1.pth": weights}
     else:
@@ -96,62 +350,84 @@ def raw_weights(model, checkpoint, folder, prefix):
                                         if key.startswith(part)}
                  for file, part in (("cnn_encoder", "encoder."), ("rnn_decoder", "decoder."))}
     for name, state in parts.items():
-        torch.save({prefix + key: tensor for key, tensor in state.items()}, folder / name,
+        state = {prefix + key: tensor for key, tensor in state.items()}
+        torch.save({key: state, "epoch": 7} if key else state, folder / name,
                    _use_new_zipfile_serialization=model == "CRNN")  # PyTorch 1.0 wrote no zip files
     return [folder / name for name in parts]
 
 
-@pytest.mark.parametrize("model, prefix", [("Conv3D", "module."), ("CRNN", ""), ("ResNetCRNN", "module.")])
-def test_raw_weights_of_the_original_tutorial_predict_the_same(model, prefix, trained, small_data, tmp_path):
-    files = raw_weights(model, trained(model) / f"{model}_epoch2.pth", tmp_path, prefix)
+@pytest.mark.parametrize("model, prefix, key", [
+    ("Conv3D", "module.", None), ("Conv3D", "", "state_dict"), ("CRNN", "", None),
+    ("CRNN", "module.", "state_dict"), ("ResNetCRNN", "module.", None)])
+def test_raw_weights_of_the_original_predict_the_same(model, prefix, key, trained, small_data, tmp_path):
+    files = raw_weights(model, trained(model) / f"{model}_epoch2.pth", tmp_path, prefix, key)
     size = {"Conv3D": ["--img_x", "24", "--img_y", "32"], "CRNN": ["--img_x", "40", "--img_y", "40"],
             "ResNetCRNN": ["--img_x", "32"]}[model]
     video = small_data / "jpegs" / "v_Punch_g03_c01"
-    theirs = predict(model, "--checkpoint", *reversed(files),
-                     "--action_name_path", small_data / "actions.pkl",
+    theirs = predict("--checkpoint", *reversed(files), "--action_name_path", small_data / "actions.pkl",
                      "--frames", "10", *size, "--video", video).stdout
-    ours = predict(model, "--checkpoint", trained(model) / f"{model}_epoch2.pth", "--video", video).stdout
+    ours = predict("--checkpoint", trained(model) / f"{model}_epoch2.pth", "--video", video).stdout
     assert theirs[theirs.index("v_Punch_g03_c01"):] == ours[ours.index("v_Punch_g03_c01"):]
+
+
+def test_raw_weights_of_a_model_that_sees_grey_are_taken(small_data, tmp_path):
+    train("Conv3D", small_data, tmp_path, "--channels", "1", "--epochs", "1")
+    files = raw_weights("Conv3D", tmp_path / "Conv3D_epoch1.pth", tmp_path, "")
+    video = small_data / "jpegs" / "v_Punch_g03_c01"
+    theirs = predict("--checkpoint", *files, "--action_name_path", small_data / "actions.pkl",
+                     "--frames", "10", "--img_x", "24", "--img_y", "32", "--video", video).stdout
+    ours = predict("--checkpoint", tmp_path / "Conv3D_epoch1.pth", "--video", video).stdout
+    assert theirs[theirs.index(video.name):] == ours[ours.index(video.name):]
 
 
 def test_a_raw_list_says_that_its_split_is_unknown(trained, small_data, tmp_path):
     files = raw_weights("CRNN", trained("CRNN") / "CRNN_epoch2.pth", tmp_path, "")
-    out = predict("CRNN", "--checkpoint", *files, "--action_name_path", small_data / "actions.pkl",
+    out = predict("--checkpoint", *files, "--action_name_path", small_data / "actions.pkl",
                   "--frames", "10", "--img_x", "40", "--data_path", small_data / "jpegs",
                   "--output", tmp_path / "list.pkl").stdout
     assert re.search(r"Accuracy unknown +[0-9.]+% +of 24 videos", out)
 
 
-@pytest.mark.parametrize("case", ["no checkpoint", "no values", "other model", "half the weights",
-                                  "other sizes", "no file", "no list of actions"])
-def test_wrong_weights_end_in_one_message(case, trained, small_data, tmp_path):
-    files = raw_weights("CRNN", trained("CRNN") / "CRNN_epoch2.pth", tmp_path, "")
-    (tmp_path / "other").mkdir()
-    torch.save({"epoch": 1}, tmp_path / "other" / "CRNN_epoch1.pth")
-    more, message = {
-        "no checkpoint": (["--save_model_path", tmp_path], "holds no CRNN_epoch"),
-        "no values": (["--save_model_path", tmp_path / "other"], "no checkpoint in .*other can be read"),
-        "other model": (["--checkpoint", trained("Conv3D") / "Conv3D_epoch2.pth"], "no checkpoint of CRNN"),
-        "half the weights": (["--checkpoint", files[0]], "name the encoder's and the decoder's file"),
-        "other sizes": (["--checkpoint", *files, "--img_x", "99",
-                         "--action_name_path", small_data / "actions.pkl"],
-                        "does not fit this model: .*fc1.weight"),
-        "no file": (["--checkpoint", tmp_path / "none.pth"], "none.pth"),
-        "no list of actions": (["--checkpoint", *files, "--img_x", "40"], "does not fit this model: .*fc2"),
-    }[case]
-    done = predict("CRNN", *more, "--video", small_data / "jpegs" / "v_Punch_g03_c01", check=False)
-    assert done.returncode == 1 and "Traceback" not in done.stderr
-    assert re.search(message, done.stderr) and len(done.stderr.strip().splitlines()) <= 2
+@pytest.fixture(scope="module")
+def weights(trained, small_data, tmp_path_factory) -> dict[str, Path]:
+    """Files and folders by name: right halves, and wrong weights of every kind."""
+    root = tmp_path_factory.mktemp("weights")
+    cnn, rnn = raw_weights("CRNN", trained("CRNN") / "CRNN_epoch2.pth", root, "")
+    (root / "empty").mkdir()
+    (root / "other").mkdir()
+    torch.save({"epoch": 1}, root / "other" / "CRNN_epoch1.pth")
+    torch.save(UCF101_3DCNN.CNN3D(9, 9, 9, 0, 4, 4, 3), root / "whole.pth")
+    torch.save(UCF101_3DCNN.CNN3D(9, 9, 9, 0, 4, 4, 3, in_channels=2).state_dict(), root / "two.pth")
+    torch.save({"layer.weight": torch.zeros(1)}, root / "foreign.pth")
+    torch.save(torch.zeros(3), root / "tensor.pth")
+    torch.save({"action_names": ACTIONS, "epoch": 1}, root / "half.pth")
+    (root / "text.pth").write_text("weights")
+    return dict(root=root, cnn=cnn, rnn=rnn, conv3d=trained("Conv3D") / "Conv3D_epoch2.pth",
+                actions=small_data / "actions.pkl")
 
 
-def test_a_damaged_best_epoch_gives_way_to_the_next(trained, tmp_path):
-    for path in trained("CRNN").glob("CRNN_epoch*.pth"):
-        (tmp_path / path.name).write_bytes(path.read_bytes())
-    import check_model_prediction as check
-    _, best = check.load_best(tmp_path, "CRNN")
-    damage(best)
-    _, other = check.load_best(tmp_path, "CRNN")
-    assert other != best
-    damage(other)
-    with pytest.raises(functions.InputError, match="no checkpoint in .* can be read"):
-        check.load_best(tmp_path, "CRNN")
+WRONG_WEIGHTS = {  # flags, what the message must name
+    "no checkpoint": ("--model CRNN --save_model_path {root}/empty", ["empty holds no CRNN_epoch"]),
+    "no checkpoint of any model": ("--save_model_path {root}/empty", ["empty holds no", "train"]),
+    "no values": ("--save_model_path {root}/other", ["no checkpoint in", "other can be read"]),
+    "other model": ("--model CRNN --checkpoint {conv3d}", ["no checkpoint of CRNN but of Conv3D"]),
+    "half the weights": ("--checkpoint {cnn}", ["name the encoder's and the decoder's file"]),
+    "other sizes": ("--checkpoint {cnn} {rnn} --img_x 99 --action_name_path {actions}",
+                    ["does not fit this model", "fc1.weight"]),
+    "no file": ("--checkpoint {root}/none.pth", ["none.pth: no such file"]),
+    "no list of actions": ("--checkpoint {cnn} {rnn} --img_x 40", ["knows 3 actions", "--action_name_path"]),
+    "a whole pickled model": ("--checkpoint {root}/whole.pth", ["whole.pth", "state_dict()"]),
+    "two channels": ("--checkpoint {root}/two.pth --action_name_path {actions}", ["two.pth", "2 channels"]),
+    "foreign weights": ("--checkpoint {root}/foreign.pth", ["foreign.pth", "Conv3D, CRNN or ResNetCRNN"]),
+    "half a checkpoint": ("--checkpoint {root}/half.pth", ["half.pth"]),
+    "a tensor": ("--checkpoint {root}/tensor.pth", ["tensor.pth is damaged or no checkpoint"]),
+    "a text": ("--checkpoint {root}/text.pth", ["text.pth is damaged or no checkpoint"]),
+}
+
+
+@pytest.mark.parametrize("case", WRONG_WEIGHTS)
+def test_wrong_weights_end_in_one_message(case, weights, small_data):
+    flags, words = WRONG_WEIGHTS[case]
+    flags = [flag.format(**weights) for flag in flags.split()]
+    done = predict(*flags, "--video", small_data / "jpegs" / "v_Punch_g03_c01", check=False)
+    assert_refused(done, *words)
