@@ -463,8 +463,8 @@ def open_video(path: str):
     """Open a video file and its best stream: not a preview, not a cover."""
     with av.open(os.path.abspath(path)) as container:  # a relative take:2.avi would name a protocol
         stream = container.streams.best("video")
-        if stream is None:
-            raise UnreadableVideo(f"{path} has no video stream")
+        if stream is None or stream.codec_context is None:
+            raise UnreadableVideo(f"{path} has no video stream that can be decoded")
         yield container, stream
 
 
@@ -590,7 +590,9 @@ def read_clips(path: str, clips: list[list[int]], img_x: int, img_y: int, channe
         shown = {number: number for number in numbers}
         for number in missing:
             shown[number] = min((abs(other - number), other) for other in own or images)[1]
-        X = torch.stack([images[shown[number]] for number in numbers])  # (T, C, img_x, img_y)
+        # stacked as they lie in memory, channels last: else each clip is copied slowly
+        X = torch.stack([images[shown[number]].permute(1, 2, 0) for number in numbers])
+        X = X.permute(0, 3, 1, 2)  # (T, C, img_x, img_y)
         yield X, [number for number in missing if number <= end], end
 
 

@@ -710,7 +710,7 @@ def two_streams(folder, images):
         for scale in (2, 1):
             stream = container.add_stream("libx264", rate=25)
             stream.height, stream.width, stream.pix_fmt = images[0].shape[0] // scale, 64 // scale, "yuv420p"
-            stream.disposition = av.stream.Disposition.default if scale == 1 else av.stream.Disposition(0)
+            stream.disposition = av.stream.Disposition.default.value if scale == 1 else 0
             streams.append(stream)
         for image in images:
             preview = np.ascontiguousarray(255 - image[::2, ::2])
