@@ -111,6 +111,8 @@ def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
     for name, value in vars(options).items():
         if type(value) is int and value < (0 if name == "num_workers" else 1):
             parser.error(f"argument --{name}: {value} is too small")
+    if options.plot and not options.plot.lower().endswith(".png"):
+        parser.error(f"--plot {options.plot}: name it .png")
     for path in filter(None, (options.csv, options.plot, options.output)):  # now, not after an hour of work
         folder = os.path.dirname(path) or "."
         if os.path.isdir(path) or not os.access(path if os.path.exists(path) else folder, os.W_OK):
@@ -295,7 +297,9 @@ def predict_videos(options: argparse.Namespace, trained: Trained, device: torch.
             print(f"Error: {error}", file=sys.stderr)
             failed = True
             continue
-        print_prediction(table, path, note)
+        names = [os.path.basename(os.path.normpath(other)) for other in paths]
+        name = os.path.basename(os.path.normpath(path))
+        print_prediction(table, name if names.count(name) == 1 else path, note)
         tables.append(table)
         if options.plot:
             with atomic_file(options.plot) as file, warnings.catch_warnings():
@@ -376,10 +380,9 @@ def predict_clips(trained: Trained, args: argparse.Namespace, path: str, device)
     return table, [(times[number - 1], number) for number in np.array(sorted(seen))[chosen].tolist()]
 
 
-def print_prediction(table: pd.DataFrame, path: str, note: str) -> None:
+def print_prediction(table: pd.DataFrame, name: str, note: str) -> None:
     """Print the five likeliest actions of a video, by the mean of its clips, and then those of each clip."""
     clips, notes = table.drop_duplicates(["start", "end"]), [note] if note else []
-    name = os.path.basename(os.path.normpath(path))
     if len(clips) > 1:
         notes.append(f"the mean of {len(clips)} clips")
     elif table.attrs["seconds"] > clips["end"].iloc[0]:
@@ -437,7 +440,7 @@ def plot_timeline(table: pd.DataFrame, strip: list) -> Figure:
     top.set_title(name.encode("utf-8", "backslashreplace").decode(), loc="left", parse_math=False)
     clips = table.drop_duplicates(["start", "end"])
     overlap = (clips["start"].to_numpy()[1:] < clips["end"].to_numpy()[:-1]).any()
-    for action, color in zip(actions, COLORS, strict=False):
+    for action, color in reversed(list(zip(actions, COLORS, strict=False))):  # the likeliest on top
         part = table[table["action"] == action]
         middle, percent = (part["start"] + part["end"]) / 2, 100 * part["probability"]
         if overlap:  # bars would hide each other
@@ -448,8 +451,9 @@ def plot_timeline(table: pd.DataFrame, strip: list) -> Figure:
     xlabel = "seconds" if table.attrs["timed"] else "seconds, guessed from the frames"
     bottom.set(xlim=(0, seconds), ylim=(-2, 102), xlabel=xlabel, ylabel="probability (%)")
     bottom.grid(alpha=0.3)
-    legend = bottom.legend(loc="lower left", bbox_to_anchor=(0, 1), ncol=4 if len(actions) == 4 else 3,
-                           frameon=False, borderaxespad=0.2)
+    handles, labels = bottom.get_legend_handles_labels()
+    legend = bottom.legend(handles[::-1], labels[::-1], loc="lower left", bbox_to_anchor=(0, 1),
+                           ncol=4 if len(actions) == 4 else 3, frameon=False, borderaxespad=0.2)
     for text in legend.get_texts():
         text.set_parse_math(False)  # a name may hold dollar signs
     return figure

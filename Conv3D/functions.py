@@ -262,7 +262,8 @@ def split_videos(videos: list[Video], split: str, seed: int) -> tuple[list[Video
         raise InputError(f"--split {split}: --data_path has the folders train and test; keep to them by "
                          "--split folders, or give a folder without")
     if split == "folders" and not has_folders:
-        raise InputError("--split folders needs the folders train and test (or val) in --data_path")
+        raise InputError("--split folders needs the folders train and test (or val) in --data_path; without, "
+                         "take --split group")
     elif split == "folders":
         test = [video for video in videos if video.side == "test"]
     elif split == "group":
@@ -287,8 +288,8 @@ def split_videos(videos: list[Video], split: str, seed: int) -> tuple[list[Video
 def hold_out_sources(videos: list[Video], seed: int) -> list[Video]:
     """Return the test videos: whole sources, about a quarter of each action, at best of every action."""
     if not any(video.source for video in videos):
-        raise InputError("--split group needs to know which videos come from one source: put those in a "
-                         "folder, <Action>/<source>/<video>, name them ..._g01_c01; or give --split random")
+        raise InputError("--split group needs to know which videos come from one source: put those in one "
+                         "folder, <Action>/<source>/<video>, or name them ..._g01_c01; or --split random")
     sources = [video.source or video.path for video in videos]
     labels = np.array([video.label for video in videos])
     folds = []  # (actions that miss a side, distance from a quarter, indices of the test videos)
@@ -364,15 +365,15 @@ def load_videos(args: argparse.Namespace) -> Data:
 def print_split(split: str, train: list[Video], test: list[Video], ucf101: bool) -> None:
     """Say what the test accuracy will be worth."""
     print(f"Split   {split}: {len(train):,} videos to train on, {len(test):,} to test on")
-    actions = {video.action for video in (*train, *test)}
     for side, videos in (("training", train), ("test", test)):
-        counts = Counter(video.action for video in videos).most_common()
-        (most, highest), (fewest, lowest) = counts[0], counts[-1]
+        counts = Counter({video.action: 0 for video in (*train, *test)})
+        counts.update(video.action for video in videos)
+        (most, highest), *_, (fewest, lowest) = *counts.most_common(), counts.most_common()[-1]
         if lowest < highest:
             say("", f"{side}: {lowest:,} videos ({fewest}) to {highest:,} ({most}) an action")
         else:
             say("", f"{side}: {lowest:,} videos of each action")
-        missing = sorted(actions - dict(counts).keys())
+        missing = sorted(action for action, count in counts.items() if count == 0)
         if missing:
             say("", f"No {side} video: {', '.join(missing)}")
     sources = {video.source for video in train}
@@ -1522,10 +1523,10 @@ def refuse_changes(args: argparse.Namespace, saved: dict, checkpoint: dict, data
             before = set(checkpoint.get(f"{side}_videos", names))  # older ones do not know those of training
             if names != before:
                 new, gone = len(names - before), len(before - names)
-                changed.append(f"the {side} videos: {new:,} new, {gone:,} gone")
+                changed.append(f"the {side} videos, {new:,} new, {gone:,} gone")
     if changed:
-        raise InputError(f"{path} was trained with other parameters ({', '.join(changed)}): "
-                         "give those again, or choose another --save_model_path")
+        raise InputError(f"{path} was trained with other parameters or videos ({', '.join(changed)}): "
+                         "give those again, or begin anew in another --save_model_path")
 
 
 # ------------------------------------------------------------------------------ 10. Progress
