@@ -1523,10 +1523,11 @@ def refuse_changes(args: argparse.Namespace, saved: dict, checkpoint: dict, data
             before = set(checkpoint.get(f"{side}_videos", names))  # older ones do not know those of training
             if names != before:
                 new, gone = len(names - before), len(before - names)
-                changed.append(f"the {side} videos, {new:,} new, {gone:,} gone")
+                changed.append(f"the {side} videos: {new:,} new, {gone:,} gone")
     if changed:
-        raise InputError(f"{path} was trained with other parameters or videos ({', '.join(changed)}): "
-                         "give those again, or begin anew in another --save_model_path")
+        what = "parameters" if any(change.startswith("--") for change in changed) else "data"
+        raise InputError(f"{path} was trained with other {what} ({', '.join(changed)}): "
+                         "give those again, or choose another --save_model_path")
 
 
 # ------------------------------------------------------------------------------ 10. Progress

@@ -491,7 +491,7 @@ def test_the_start_says_how_many_videos_each_side_has(tmp_path, capsys):
     out = printed(capsys)
     assert "11 videos of 4 actions, frames 1 to 28 (28)" in out
     assert "8 videos to train on, 3 to test on" in out
-    assert "training: 1 videos (Jump) to 5 (Bend) an action" in out and "test: 0 videos (Jump) to 1" in out
+    assert "training: 0 videos (Run) to 5 (Bend) an action" in out and "test: 0 videos (Jump) to 1" in out
     assert "No training video: Run" in out and "No test video: Jump" in out
     assert "The source of 11 videos is not known" in out
 
