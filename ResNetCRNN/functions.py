@@ -43,7 +43,7 @@ import zipfile
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from datetime import timedelta
-from itertools import groupby, islice
+from itertools import groupby, islice, product
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import NamedTuple
@@ -1595,31 +1595,30 @@ def make_demo_data(data_path: str, action_name_path: str) -> None:
     """
     if RANK == 0 and not os.path.exists(data_path):
         print(f"Demo    making its videos in\n        {data_path}")
+        temporary = Path(f"{data_path}.tmp")  # renamed when complete
+        shutil.rmtree(temporary, ignore_errors=True)
         with naming(data_path):
-            write_demo_videos(data_path)
-        with atomic_file(action_name_path) as file:
-            pickle.dump(DEMO_ACTIONS, file)
+            temporary.mkdir(parents=True)
+            write_demo_videos(temporary)
+            with atomic_file(action_name_path) as file:  # before the videos: they tell that all is there
+                pickle.dump(DEMO_ACTIONS, file)
+            replace(temporary, data_path)
     if TORCHRUN:
         dist.barrier()
 
 
-def write_demo_videos(data_path: str) -> None:
-    temporary = Path(f"{data_path}.tmp")  # renamed when complete
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
+def write_demo_videos(data_path: Path) -> None:
     rng = np.random.default_rng(0)
     photos = load_sample_images().images  # two uint8 (427, 640, 3): a temple, a flower
     for group in range(1, DEMO_GROUPS + 1):
         place = rng.uniform(size=4)
-        for action in DEMO_ACTIONS:
-            for clip in range(1, DEMO_CLIPS + 1):
-                folder = temporary / f"v_{action}_g{group:02d}_c{clip:02d}"
-                folder.mkdir()
-                background = cut_out(photos[group % 2], 4, place[:2], rng) // 3  # dim
-                disc = cut_out(photos[1 - group % 2], 3, place[2:], rng)
-                for number, frame in enumerate(demo_clip(action, background, disc, rng), start=1):
-                    Image.fromarray(frame).save(frame_path(str(folder), number), quality=95)
-    replace(temporary, data_path)
+        for action, clip in product(DEMO_ACTIONS, range(1, DEMO_CLIPS + 1)):
+            folder = data_path / f"v_{action}_g{group:02d}_c{clip:02d}"
+            folder.mkdir()
+            background = cut_out(photos[group % 2], 4, place[:2], rng) // 3  # dim
+            disc = cut_out(photos[1 - group % 2], 3, place[2:], rng)
+            for number, frame in enumerate(demo_clip(action, background, disc, rng), start=1):
+                Image.fromarray(frame).save(frame_path(str(folder), number), quality=95)
 
 
 def cut_out(photo: np.ndarray, shrink: int, place: np.ndarray, rng: np.random.Generator) -> np.ndarray:
