@@ -6,11 +6,11 @@
     4. Training and testing       augment, train_one_epoch, predict, evaluate
     5. Features of a frozen CNN   cache_features, FeatureDataset
     ---- what follows keeps long runs alive, and may be skipped at first
-    6. Action lists               load_action_names
+    6. Action lists               load_action_names, choose_action_names
     7. Parameters and errors      parse_args, run, InputError, unreadable_videos_named
     8. Devices and processes      join_processes, get_device, parallelize
     9. Checkpoints                load_checkpoint, check_output_folder, resume_training, save_epoch
-   10. Progress                   print_epoch, plot_curves, print_outcome
+   10. Progress                   print_split, print_epoch, plot_curves, print_outcome
    11. Demo data                  make_demo_data
 
 Shapes: N videos in a batch, T frames, C channels, H height, W width, E embedding, K actions, V videos in all.
@@ -151,8 +151,9 @@ def walk(folder: str, folders: tuple, passed_over: Counter) -> Iterator[tuple[st
     """Yield (path, name without suffix, names of the folders above it) of each video, links followed."""
     with naming(folder):
         entries = [entry for entry in os.scandir(folder) if not entry.name.startswith(".")]  # .DS_Store, ._*
-    subfolders = sorted(entry.name for entry in entries if kind(entry) == "folder")
-    files = sorted(entry.name for entry in entries if kind(entry) == "file")
+    kinds = {entry.name: kind(entry) for entry in entries}
+    subfolders = sorted(name for name in kinds if kinds[name] == "folder")
+    files = sorted(name for name in kinds if kinds[name] == "file")
     films = [name for name in files if name.lower().endswith(VIDEO_SUFFIXES)]
     images = [name for name in files if name.lower().endswith(IMAGE_SUFFIXES)]
     passed_over["files of other kinds"] += len(files) - len(films) - len(images)
@@ -222,32 +223,6 @@ def label_videos(videos: list[Video], action_names: list[str]) -> list[Video]:
             source = f"{action_names[label]} {source}"  # UCF101 numbers its groups anew in each action
         labelled.append(video._replace(action=action_names[label], label=label, source=source))
     return labelled
-
-
-def choose_action_names(path: str, videos: list[Video]) -> list[str]:
-    """Return the sorted action names: of a list, or those found ("none", or none is in UCF101's list).
-
-    Raises InputError if only some of the videos' actions are in the list.
-    """
-    found = {}
-    for video in videos:
-        found.setdefault(same(video.action), video.action.strip())
-    if path == "none":
-        return sorted(found.values())
-    names = sorted(load_action_names(path))  # the order of a LabelEncoder's classes
-    unknown = sorted(found[key] for key in found.keys() - {same(name) for name in names})
-    if len(unknown) == len(found) and path == str(UCF101_LIST):
-        say("Actions", f"none is one of UCF101's, so those found are taken: {', '.join(unknown)}")
-        return unknown
-    if unknown:
-        raise InputError(f"the data has actions that are not in the list {path}: {', '.join(unknown)}. To "
-                         "take those that are found, add --action_name_path none; or give a list, one a line")
-    return names
-
-
-def is_ucf101(action_names: list[str]) -> bool:
-    names = load_action_names(str(UCF101_LIST)) if UCF101_LIST.exists() else []
-    return {same(name) for name in names} == {same(name) for name in action_names}
 
 
 def split_videos(videos: list[Video], split: str, seed: int) -> tuple[list[Video], list[Video]]:
@@ -362,32 +337,6 @@ def load_videos(args: argparse.Namespace) -> Data:
     return Data(train, test, action_names, rates.most_common(1)[0][0] if rates else None)
 
 
-def print_split(split: str, train: list[Video], test: list[Video], ucf101: bool) -> None:
-    """Say what the test accuracy will be worth."""
-    print(f"Split   {split}: {len(train):,} videos to train on, {len(test):,} to test on")
-    for side, videos in (("training", train), ("test", test)):
-        counts = Counter({video.action: 0 for video in (*train, *test)})
-        counts.update(video.action for video in videos)
-        (most, highest), *_, (fewest, lowest) = *counts.most_common(), counts.most_common()[-1]
-        if lowest < highest:
-            say("", f"{side}: {lowest:,} videos ({fewest}) to {highest:,} ({most}) an action")
-        else:
-            say("", f"{side}: {lowest:,} videos of each action")
-        missing = sorted(action for action, count in counts.items() if count == 0)
-        if missing:
-            say("", f"No {side} video: {', '.join(missing)}")
-    sources = {video.source for video in train}
-    shared = sum(video.source in sources for video in test if video.source)
-    unknown = sum(not video.source for video in (*train, *test))
-    if shared:
-        fair = "--split group is, and official1" if ucf101 else "--split group is"
-        say("", f"{shared:,} of the {len(test):,} test videos ({shared / len(test):.1%}) have a sibling from "
-            f"the same source in training: not a fair test. {fair}")
-    if unknown:
-        say("", f"The source of {unknown:,} videos is not known: siblings of training videos may be among "
-            "those of the test, unseen. Folders <Action>/<source>/<video> tell it")
-
-
 def frame_rate(path: str) -> float | None:
     """Return a file's frames a second; None for a number that makes no sense, and for a folder."""
     if os.path.isdir(path):
@@ -399,10 +348,6 @@ def frame_rate(path: str) -> float | None:
 
 
 # ------------------------------------------------------------------------------ 2. Clips
-
-# errors of the system, not of a video: memory, file handles, permission
-SYSTEM_ERRORS = {errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EACCES}
-
 
 def select_frames(args: argparse.Namespace) -> list[int]:
     """Return the frame numbers of a clip. Frame 1 is a video's first; end_frame is not taken."""
@@ -539,17 +484,6 @@ def turn(pixels: np.ndarray, matrix: list[int] | None) -> np.ndarray:
     return pixels[::-1 if d < 0 else 1, ::-1 if a < 0 else 1]
 
 
-def refuse_system_error(error: Exception, path: str) -> None:
-    """Raise InputError if an error met while reading does not mean that the video is damaged."""
-    if isinstance(error, InputError):
-        raise error
-    if isinstance(error, MemoryError):
-        raise InputError(f"{path}: {OUT_OF_MEMORY}")
-    if getattr(error, "errno", None) in SYSTEM_ERRORS:
-        remedy = ": lower --num_workers, or raise ulimit -n" if error.errno == errno.EMFILE else ""
-        raise InputError(f"{path}: {os.strerror(error.errno)}{remedy}")
-
-
 def resize(frames: Iterator, img_x: int, img_y: int) -> Iterator[tuple[int, torch.Tensor]]:
     """(number, pixels) to (number, uint8 (C, img_x, img_y)), as Pillow's bilinear does, within 1/255."""
     for shape, same_size in groupby(frames, key=lambda frame: frame[1].shape):
@@ -575,26 +509,27 @@ def read_clips(path: str, clips: list[list[int]], img_x: int, img_y: int, channe
     """
     read = read_frame_folder if os.path.isdir(path) else read_video_file
     frames = resize(read(path, sorted(set().union(*clips)), channels), img_x, img_y)
-    images = {}
+    images, last = {}, 0  # {frame number: (C, img_x, img_y)}, the highest of them
     for numbers in clips:
-        newest = max(images, default=0)
-        images = {number: image for number, image in images.items() if number >= min(numbers[0], newest)}
-        while max(images, default=0) < numbers[-1] and (frame := next(frames, None)):
-            images[frame[0]] = frame[1]
-        last = max(images, default=0)
+        images = {number: image for number, image in images.items() if number >= min(numbers[0], last)}
+        while last < numbers[-1] and (frame := next(frames, None)):
+            last = frame[0]
+            images[last] = frame[1]
+        end = numbers[-1]
+        if last < end:  # the video is shorter, or its last frame unreadable
+            end = min(end, count_frames(path)) if os.path.isdir(path) else last
         own = [number for number in images if number in numbers or number == last < numbers[-1]]
         if not own and (len(clips) == 1 or not images):
             raise UnreadableVideo(f"{path}: none of its frames {numbers[0]} to {numbers[-1]} can be read")
-        missing, end = [number for number in numbers if number not in images], numbers[-1]
-        if last < end:  # the video is shorter, or its last frame unreadable
-            end = min(end, count_frames(path)) if os.path.isdir(path) else last
-        shown = {number: number for number in numbers}
-        for number in missing:
-            shown[number] = min((abs(other - number), other) for other in own or images)[1]
+        shown = [number if number in images else nearest(number, own or list(images)) for number in numbers]
         # stacked as they lie in memory, channels last: else each clip is copied slowly
-        X = torch.stack([images[shown[number]].permute(1, 2, 0) for number in numbers])
-        X = X.permute(0, 3, 1, 2)  # (T, C, img_x, img_y)
-        yield X, [number for number in missing if number <= end], end
+        X = torch.stack([images[number].permute(1, 2, 0) for number in shown])
+        unreadable = [number for number in numbers if number not in images and number <= end]
+        yield X.permute(0, 3, 1, 2), unreadable, end
+
+
+def nearest(number: int, others: list[int]) -> int:
+    return min((abs(other - number), other) for other in others)[1]
 
 
 class Dataset_CRNN(Dataset):
@@ -996,22 +931,6 @@ def evaluate(model, device, test_loader, clips: int = 1) -> tuple[float, float]:
     return loss / videos, correct / videos
 
 
-def say_short_videos(dataset: Dataset) -> None:
-    """Say once how many videos were shorter than a clip. Of any dataset but our own nothing is known."""
-    if not isinstance(dataset, Dataset_CRNN) or dataset.said_short:
-        return
-    counts, needed = dataset.counts, dataset.frame_numbers[-1]
-    if TORCHRUN:
-        counts = counts.to("cuda" if torch.cuda.is_available() else "cpu")
-        dist.all_reduce(counts, dist.ReduceOp.MAX)
-    short = [(count, video.name) for count, video in zip(counts.tolist(), dataset.videos, strict=True)
-             if 0 < count < needed]
-    if short:
-        dataset.said_short = True
-        say("Short", f"{len(short):,} of {len(dataset):,} videos end before frame {needed} and hold their "
-            f"last one; the shortest, {min(short)[1]}, has {min(short)[0]}")
-
-
 # ------------------------------------------------------------------------------ 5. Features of a frozen CNN
 
 
@@ -1107,21 +1026,21 @@ class ListUnpickler(pickle.Unpickler):
 
 def load_action_names(path: str) -> list[str]:
     """Read the action names: a pickled list of str, or a text file with one a line. InputError for others."""
+    remedy = "a text file with one name a line will do, too"
     with naming(f"--action_name_path {path}"), open(path, "rb") as file:
-        if file.peek(1)[:1] != b"\x80" and not path.endswith(".pkl"):
+        if file.peek(1)[:1] == b"\x80" or path.endswith(".pkl"):
+            try:
+                names = ListUnpickler(file).load()
+            except Exception as error:  # a damaged pickle can raise nearly anything
+                raise InputError(f"--action_name_path {path} is not a pickled list of str "
+                                 f"({first_line(error)}); {remedy}") from error
+        else:
             names = [name.strip() for name in read_lines(path) if name.strip()]
             numbers = [name.split(maxsplit=1)[0] for name in names]
             if numbers == [str(n + 1) for n in range(len(names))]:  # as UCF101's classInd.txt numbers them
                 names = [name.split(maxsplit=1)[-1] for name in names]
-        else:
-            try:
-                names = ListUnpickler(file).load()
-            except Exception as error:  # a damaged pickle can raise nearly anything
-                names = first_line(error)
     if type(names) is not list or not names or not all(type(name) is str for name in names):
-        reason = f" ({names})" if type(names) is str else ""
-        raise InputError(f"--action_name_path {path} is not a pickled list of str{reason}; a text file with "
-                         "one name a line will do, too")
+        raise InputError(f"--action_name_path {path} is not a pickled list of str; {remedy}")
     if len({same(name) for name in names}) < len(names):
         raise InputError(f"{path} names an action twice (upper and lower case are the same action)")
     return names
@@ -1136,6 +1055,32 @@ def read_lines(path: str) -> list[str]:
         raise InputError(f"{path} is no UTF-8 text: save it as one") from error
 
 
+def choose_action_names(path: str, videos: list[Video]) -> list[str]:
+    """Return the sorted action names: of a list, or those found ("none", or none is in UCF101's list).
+
+    Raises InputError if only some of the videos' actions are in the list.
+    """
+    found = {}
+    for video in videos:
+        found.setdefault(same(video.action), video.action.strip())
+    if path == "none":
+        return sorted(found.values())
+    names = sorted(load_action_names(path))  # the order of a LabelEncoder's classes
+    unknown = sorted(found[key] for key in found.keys() - {same(name) for name in names})
+    if len(unknown) == len(found) and path == str(UCF101_LIST):
+        say("Actions", f"none is one of UCF101's, so those found are taken: {', '.join(unknown)}")
+        return unknown
+    if unknown:
+        raise InputError(f"the data has actions that are not in the list {path}: {', '.join(unknown)}. To "
+                         "take those that are found, add --action_name_path none; or give a list, one a line")
+    return names
+
+
+def is_ucf101(action_names: list[str]) -> bool:
+    names = load_action_names(str(UCF101_LIST)) if UCF101_LIST.exists() else []
+    return {same(name) for name in names} == {same(name) for name in action_names}
+
+
 # ------------------------------------------------------------------------------ 7. Parameters and errors
 
 
@@ -1148,6 +1093,8 @@ class UnreadableVideo(InputError):
 
 
 WORKER_DIED = "DataLoader worker (pid"  # torch raises this anywhere in the main process
+# errors of the system, not of a video: memory, file handles, permission
+SYSTEM_ERRORS = {errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EACCES}
 OUT_OF_MEMORY = "the memory is full: lower --batch_size, --num_workers or the size of the frames"
 
 
@@ -1243,6 +1190,17 @@ def naming(path: str | Path):
         yield
     except OSError as error:
         raise InputError(f"{path}: {error.strerror or error}") from error
+
+
+def refuse_system_error(error: Exception, path: str) -> None:
+    """Raise InputError if an error met while reading does not mean that the video is damaged."""
+    if isinstance(error, InputError):
+        raise error
+    if isinstance(error, MemoryError):
+        raise InputError(f"{path}: {OUT_OF_MEMORY}")
+    if getattr(error, "errno", None) in SYSTEM_ERRORS:
+        remedy = ": lower --num_workers, or raise ulimit -n" if error.errno == errno.EMFILE else ""
+        raise InputError(f"{path}: {os.strerror(error.errno)}{remedy}")
 
 
 @contextlib.contextmanager
@@ -1531,6 +1489,48 @@ def refuse_changes(args: argparse.Namespace, saved: dict, checkpoint: dict, data
 
 
 # ------------------------------------------------------------------------------ 10. Progress
+
+
+def print_split(split: str, train: list[Video], test: list[Video], ucf101: bool) -> None:
+    """Say what the test accuracy will be worth."""
+    print(f"Split   {split}: {len(train):,} videos to train on, {len(test):,} to test on")
+    for side, videos in (("training", train), ("test", test)):
+        counts = Counter({video.action: 0 for video in (*train, *test)})
+        counts.update(video.action for video in videos)
+        (most, highest), *_, (fewest, lowest) = *counts.most_common(), counts.most_common()[-1]
+        if lowest < highest:
+            say("", f"{side}: {lowest:,} videos ({fewest}) to {highest:,} ({most}) an action")
+        else:
+            say("", f"{side}: {lowest:,} videos of each action")
+        missing = sorted(action for action, count in counts.items() if count == 0)
+        if missing:
+            say("", f"No {side} video: {', '.join(missing)}")
+    sources = {video.source for video in train}
+    shared = sum(video.source in sources for video in test if video.source)
+    unknown = sum(not video.source for video in (*train, *test))
+    if shared:
+        fair = "--split group is, and official1" if ucf101 else "--split group is"
+        say("", f"{shared:,} of the {len(test):,} test videos ({shared / len(test):.1%}) have a sibling from "
+            f"the same source in training: not a fair test. {fair}")
+    if unknown:
+        say("", f"The source of {unknown:,} videos is not known: siblings of training videos may be among "
+            "those of the test, unseen. Folders <Action>/<source>/<video> tell it")
+
+
+def say_short_videos(dataset: Dataset) -> None:
+    """Say once how many videos were shorter than a clip. Of any dataset but our own nothing is known."""
+    if not isinstance(dataset, Dataset_CRNN) or dataset.said_short:
+        return
+    counts, needed = dataset.counts, dataset.frame_numbers[-1]
+    if TORCHRUN:
+        counts = counts.to("cuda" if torch.cuda.is_available() else "cpu")
+        dist.all_reduce(counts, dist.ReduceOp.MAX)
+    short = [(count, video.name) for count, video in zip(counts.tolist(), dataset.videos, strict=True)
+             if 0 < count < needed]
+    if short:
+        dataset.said_short = True
+        say("Short", f"{len(short):,} of {len(dataset):,} videos end before frame {needed} and hold their "
+            f"last one; the shortest, {min(short)[1]}, has {min(short)[0]}")
 
 
 def print_epoch(args: argparse.Namespace, history: dict, started: float) -> None:
