@@ -28,6 +28,7 @@ import numpy as np
 import pandas as pd
 import torch
 from joblib import cpu_count  # comes with scikit-learn
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 from torch.utils.data import Dataset
@@ -416,47 +417,49 @@ def read_strip(path: str, moments: list) -> list[tuple[float, np.ndarray]]:
 
 def plot_timeline(table: pd.DataFrame, strip: list) -> Figure:
     """Draw frames of a video over time, and below them the probabilities of its likeliest actions."""
-    mean = table.groupby("action")["probability"].mean()
-    firsts = table.drop_duplicates(["start", "end"])["action"].value_counts()
-    actions = sorted(mean.index, key=lambda action: (-firsts.get(action, 0), -mean[action]))[:len(COLORS)]
     seconds = max(table.attrs["seconds"], table["end"].max(), 0.1)
-    width = 0.96 * seconds / max(len(strip), 6)  # of a picture, in seconds; the axes are 10 inches wide
-    tallest = max([picture.shape[0] / picture.shape[1] for _, picture in strip], default=0)
-    tallest *= 10 * width / seconds  # inches; 0 if none of the pictures can be read
+    # inches; the axes are 10 wide; no height if none of the pictures can be read
+    heights = [9.6 / max(len(strip), 6) * picture.shape[0] / picture.shape[1] for _, picture in strip]
+    tallest = max(heights, default=0)
     inches = 5 + tallest
     figure = Figure(figsize=(11, inches))
-    bottom = figure.add_axes([0.07, 0.6 / inches, 10 / 11, 3 / inches])
-    top = figure.add_axes([0.07, 4.5 / inches, 10 / 11, tallest / inches], sharex=bottom)
-    for place, (second, picture) in enumerate(strip):
-        height = picture.shape[0] / picture.shape[1] * 10 * width / seconds
-        middle = (place + 0.5) * seconds / len(strip)
-        top.imshow(picture, extent=(middle - width / 2, middle + width / 2, 0, height), aspect="auto",
+    draw_probabilities(figure.add_axes([0.07, 0.6 / inches, 10 / 11, 3 / inches]), table, seconds)
+    top = figure.add_axes([0.07, 4.5 / inches, 10 / 11, tallest / inches])
+    for place, ((second, picture), height) in enumerate(zip(strip, heights, strict=True)):
+        middle, half = 10 * (place + 0.5) / len(strip), 4.8 / max(len(strip), 6)
+        top.imshow(picture, extent=(middle - half, middle + half, 0, height), aspect="auto",
                    interpolation="nearest" if picture.shape[1] < 100 else None)  # do not blur small frames
         top.text(middle, -0.04, f"{second:.{1 if seconds > 3 else 2}f} s", ha="center", va="top", fontsize=9,
                  color="dimgray")
-    top.set_ylim(0, max(tallest, 0.1))
+    top.set(xlim=(0, 10), ylim=(0, max(tallest, 0.1)))
     top.axis("off")
     name = os.path.basename(os.path.normpath(table["video"].iloc[0]))
     top.set_title(name.encode("utf-8", "backslashreplace").decode(), loc="left", parse_math=False)
-    clips = table.drop_duplicates(["start", "end"])
+    return figure
+
+
+def draw_probabilities(axes: Axes, table: pd.DataFrame, seconds: float) -> None:
+    """Draw the probabilities of the actions that most often come first, then of the likeliest in the mean."""
+    clips, mean = table.drop_duplicates(["start", "end"]), table.groupby("action")["probability"].mean()
+    firsts = clips["action"].value_counts()
+    actions = sorted(mean.index, key=lambda action: (-firsts.get(action, 0), -mean[action]))[:len(COLORS)]
     overlap = (clips["start"].to_numpy()[1:] < clips["end"].to_numpy()[:-1]).any()
     for action, color in reversed(list(zip(actions, COLORS, strict=False))):  # the likeliest on top
         part = table[table["action"] == action]
         middle, percent = (part["start"] + part["end"]) / 2, 100 * part["probability"]
         if overlap:  # bars would hide each other
-            bottom.plot(middle, percent, color=color, lw=2.5, label=action)
+            axes.plot(middle, percent, color=color, lw=2.5, label=action)
         else:
-            bottom.plot(middle, percent, color=color, lw=1)
-            bottom.hlines(percent, part["start"], part["end"], color=color, lw=5, label=action)
+            axes.plot(middle, percent, color=color, lw=1)
+            axes.hlines(percent, part["start"], part["end"], color=color, lw=5, label=action)
     xlabel = "seconds" if table.attrs["timed"] else "seconds, guessed from the frames"
-    bottom.set(xlim=(0, seconds), ylim=(-2, 102), xlabel=xlabel, ylabel="probability (%)")
-    bottom.grid(alpha=0.3)
-    handles, labels = bottom.get_legend_handles_labels()
-    legend = bottom.legend(handles[::-1], labels[::-1], loc="lower left", bbox_to_anchor=(0, 1),
-                           ncol=4 if len(actions) == 4 else 3, frameon=False, borderaxespad=0.2)
+    axes.set(xlim=(0, seconds), ylim=(-2, 102), xlabel=xlabel, ylabel="probability (%)")
+    axes.grid(alpha=0.3)
+    handles, labels = axes.get_legend_handles_labels()
+    legend = axes.legend(handles[::-1], labels[::-1], loc="lower left", bbox_to_anchor=(0, 1),
+                         ncol=4 if len(actions) == 4 else 3, frameon=False, borderaxespad=0.2)
     for text in legend.get_texts():
         text.set_parse_math(False)  # a name may hold dollar signs
-    return figure
 
 
 def main():
