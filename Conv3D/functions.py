@@ -99,8 +99,8 @@ class Data(NamedTuple):
     frame_rate: float | None  # frames a second of the training files, None if unknown
 
 
-def same(name: str) -> str:
-    """The key by which names are compared: case, surrounding blanks and the Unicode form do not matter."""
+def name_key(name: str) -> str:
+    """What names are compared by: case, surrounding blanks and the Unicode form do not matter."""
     return unicodedata.normalize("NFC", name).strip().casefold()
 
 
@@ -116,8 +116,8 @@ def find_videos(data_path: str) -> list[Video]:
     if not os.path.isdir(data_path):
         raise InputError(f"{data_path} is not a folder: give the folder of the videos by --data_path (--demo "
                          "needs none)")
-    with naming(data_path):
-        top = {same(entry.name) for entry in os.scandir(data_path) if kind(entry) == "folder"}
+    with user_file(data_path):
+        top = {name_key(entry.name) for entry in os.scandir(data_path) if kind(entry) == "folder"}
     train_folder, test_folder = (next((name for name in names if name in top), None)
                                  for names in (TRAIN_FOLDERS, TEST_FOLDERS))
     sides = {train_folder: "train", test_folder: "test"} if train_folder and test_folder else {}
@@ -125,31 +125,32 @@ def find_videos(data_path: str) -> list[Video]:
         say("Data", f"There is a folder {train_folder} but no test or val: it is taken for an action")
     videos, passed_over = [], Counter()
     for path, stem, folders in walk(data_path, (), passed_over):
+        side = sides.get(name_key(folders[0]), "") if folders else ""
         below = folders[1:] if sides else folders  # from the class folder on
         match, group = VIDEO_NAME.fullmatch(stem), GROUP_NAME.fullmatch(stem)
-        if sides and (not folders or same(folders[0]) not in sides):
+        if sides and not side:
             passed_over[f"videos outside of {train_folder} and {test_folder}"] += 1
-        elif not match and not "".join(below[:1]).strip():
+        elif not match and (not below or not below[0].strip()):
             passed_over["videos in no class folder"] += 1
         elif not match and len(below) > 2:
             passed_over["videos deeper than <Action>/<source>/<video>"] += 1
         else:
             name = unicodedata.normalize("NFC", stem if match else "/".join((*folders, stem)))
             action = match["action"] if match else below[0]
-            source = f"g{int(group['group'])}" if group else same(below[1]) if len(below) > 1 else ""
-            videos.append(Video(name, path, action, source, sides[same(folders[0])] if sides else ""))
-    passed_over = ", ".join(f"{count:,} {reason}" for reason, count in passed_over.items() if count)
+            source = f"g{int(group['group'])}" if group else name_key(below[1]) if len(below) > 1 else ""
+            videos.append(Video(name, path, action, source, side))
+    reasons = ", ".join(f"{count:,} {reason}" for reason, count in passed_over.items() if count)
     if not videos:
         raise InputError(f"{data_path} holds no video: no <Action>/<video> file or folder of frames, and "
-                         f"none named v_<Action>_gNN_cNN (passed over: {passed_over or 'nothing'})")
-    if passed_over:
-        say("Skipped", passed_over)
+                         f"none named v_<Action>_gNN_cNN (passed over: {reasons or 'nothing'})")
+    if reasons:
+        say("Skipped", reasons)
     return unique(videos)
 
 
 def walk(folder: str, folders: tuple, passed_over: Counter) -> Iterator[tuple[str, str, tuple]]:
     """Yield (path, name without suffix, names of the folders above it) of each video, links followed."""
-    with naming(folder):
+    with user_file(folder):
         entries = [entry for entry in os.scandir(folder) if not entry.name.startswith(".")]  # .DS_Store, ._*
     kinds = {entry.name: kind(entry) for entry in entries}
     subfolders = sorted(name for name in kinds if kinds[name] == "folder")
@@ -169,8 +170,7 @@ def walk(folder: str, folders: tuple, passed_over: Counter) -> Iterator[tuple[st
         path = os.path.join(folder, name)
         if VIDEO_NAME.fullmatch(name) and os.path.exists(frame_path(path, 1)):
             yield path, name, folders  # unopened: UCF101 has 2.5 million frames
-        elif os.path.islink(path) and os.path.join(os.path.realpath(folder), "").startswith(
-                os.path.join(os.path.realpath(path), "")):
+        elif os.path.islink(path) and Path(path).resolve() in (Path(folder).resolve() / name).parents:
             passed_over["links to a folder above"] += 1
         elif len(folders) < 4:
             yield from walk(path, (*folders, name), passed_over)
@@ -211,13 +211,13 @@ def list_videos(data_path: str, action_names: list[str]) -> list[Video]:
 
 
 def label_videos(videos: list[Video], action_names: list[str]) -> list[Video]:
-    labels, labelled = {same(name): label for label, name in enumerate(action_names)}, []
-    unknown = {video.action for video in videos if same(video.action) not in labels}
+    labels, labelled = {name_key(name): label for label, name in enumerate(action_names)}, []
+    unknown = {video.action for video in videos if name_key(video.action) not in labels}
     if unknown:
         raise InputError(f"the data has actions that are not in the list: {', '.join(sorted(unknown))}")
     ucf101 = is_ucf101(action_names)
     for video in videos:
-        label = labels[same(video.action)]
+        label = labels[name_key(video.action)]
         source = video.source
         if ucf101 and re.fullmatch(r"g[0-9]+", source):
             source = f"{action_names[label]} {source}"  # UCF101 numbers its groups anew in each action
@@ -289,13 +289,13 @@ def listed_videos(videos: list[Video], path: str) -> list[Video]:
         raise InputError(f"--split {path} is neither a file nor one of {', '.join(SPLITS)}")
     named = defaultdict(set)  # by the whole name, and by its last part
     for video in videos:
-        for name in {same(video.name), same(video.name).rpartition("/")[2]}:
+        for name in {name_key(video.name), name_key(video.name).rpartition("/")[2]}:
             named[name].add(video)
     test, unknown = set(), []
     for line in filter(str.strip, read_lines(path)):
         columns, matches = re.split(r"([\s,;]+)", line.strip()), set()
         while columns and not matches:  # the whole line, then without its last column, ...
-            listed = same("".join(columns).strip("\"'")).replace("\\", "/").removeprefix("./")
+            listed = name_key("".join(columns).strip("\"'")).replace("\\", "/").removeprefix("./")
             for name in (listed, os.path.splitext(listed)[0]):
                 last = name.rpartition("/")[2]
                 last = last if VIDEO_NAME.fullmatch(last) else name
@@ -365,7 +365,7 @@ def spread_clips(frame_numbers: list[int], clips: int, count: int) -> list[list[
 
 def list_images(folder: str) -> dict[int, str]:
     """Return {frame number: path}: frame000001.jpg, ... by that number, other images in natural order."""
-    with naming(folder):
+    with user_file(folder):
         names = [name for name in os.listdir(folder)
                  if name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith(".")]
     images = {int(name[5:11]): name for name in names if re.fullmatch(r"frame[0-9]{6}\.jpg", name)}
@@ -909,7 +909,7 @@ def predict(model, device, loader, clips: int = 1, text: str = "Predict"):
         model = model.module  # DistributedDataParallel would wait for processes that have fewer batches
         for buffer in model.buffers():  # each has BatchNorm statistics of its own: take those that are saved
             dist.broadcast(buffer, 0)
-    log_probabilities, labels = [torch.empty(0, 1)], [torch.empty(0, dtype=torch.long)]
+    log_probabilities, labels = [], []
     for X, y in progress_bar(loader, text):
         X = X.to(device, non_blocking=True)
         logits = model(X.flatten(0, 1) if clips > 1 else X)  # (N*clips, K)
@@ -917,7 +917,9 @@ def predict(model, device, loader, clips: int = 1, text: str = "Predict"):
         log_probabilities.append(each.logsumexp(1).sub(math.log(clips)).cpu())  # (N, K)
         labels.append(y)
     say_short_videos(getattr(loader, "dataset", None))
-    return torch.cat(log_probabilities[1:] or log_probabilities), torch.cat(labels)
+    if not labels:  # more processes than videos
+        return torch.empty(0, 1), torch.empty(0, dtype=torch.long)
+    return torch.cat(log_probabilities), torch.cat(labels)
 
 
 def evaluate(model, device, test_loader, clips: int = 1) -> tuple[float, float]:
@@ -1027,7 +1029,7 @@ class ListUnpickler(pickle.Unpickler):
 def load_action_names(path: str) -> list[str]:
     """Read the action names: a pickled list of str, or a text file with one a line. InputError for others."""
     remedy = "a text file with one name a line will do, too"
-    with naming(f"--action_name_path {path}"), open(path, "rb") as file:
+    with user_file(f"--action_name_path {path}"), open(path, "rb") as file:
         if file.peek(1)[:1] == b"\x80" or path.endswith(".pkl"):
             try:
                 names = ListUnpickler(file).load()
@@ -1041,7 +1043,7 @@ def load_action_names(path: str) -> list[str]:
                 names = [name.split(maxsplit=1)[-1] for name in names]
     if type(names) is not list or not names or not all(type(name) is str for name in names):
         raise InputError(f"--action_name_path {path} is not a pickled list of str; {remedy}")
-    if len({same(name) for name in names}) < len(names):
+    if len({name_key(name) for name in names}) < len(names):
         raise InputError(f"{path} names an action twice (upper and lower case are the same action)")
     return names
 
@@ -1049,7 +1051,7 @@ def load_action_names(path: str) -> list[str]:
 def read_lines(path: str) -> list[str]:
     """Read a text file of the user's. Raises InputError if it is none."""
     try:
-        with naming(path):
+        with user_file(path):
             return Path(path).read_text("utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is no UTF-8 text: save it as one") from error
@@ -1062,11 +1064,11 @@ def choose_action_names(path: str, videos: list[Video]) -> list[str]:
     """
     found = {}
     for video in videos:
-        found.setdefault(same(video.action), video.action.strip())
+        found.setdefault(name_key(video.action), video.action.strip())
     if path == "none":
         return sorted(found.values())
     names = sorted(load_action_names(path))  # the order of a LabelEncoder's classes
-    unknown = sorted(found[key] for key in found.keys() - {same(name) for name in names})
+    unknown = sorted(found[key] for key in found.keys() - {name_key(name) for name in names})
     if len(unknown) == len(found) and path == str(UCF101_LIST):
         say("Actions", f"none is one of UCF101's, so those found are taken: {', '.join(unknown)}")
         return unknown
@@ -1078,7 +1080,7 @@ def choose_action_names(path: str, videos: list[Video]) -> list[str]:
 
 def is_ucf101(action_names: list[str]) -> bool:
     names = load_action_names(str(UCF101_LIST)) if UCF101_LIST.exists() else []
-    return {same(name) for name in names} == {same(name) for name in action_names}
+    return {name_key(name) for name in names} == {name_key(name) for name in action_names}
 
 
 # ------------------------------------------------------------------------------ 7. Parameters and errors
@@ -1184,7 +1186,7 @@ def end_process(message: str, status: int) -> None:
 
 
 @contextlib.contextmanager
-def naming(path: str | Path):
+def user_file(path: str | Path):
     """While a user's file or folder is open, an error of the system is an InputError that names it."""
     try:
         yield
@@ -1427,7 +1429,7 @@ def check_output_folder(args: argparse.Namespace, name: str) -> None:
     if folder.exists() and not folder.is_dir():
         raise InputError(f"--save_model_path {folder} exists, and is no folder")
     existing = next(path for path in (folder, *folder.parents) if path.exists())
-    with naming(f"--save_model_path {existing}"):
+    with user_file(f"--save_model_path {existing}"):
         tempfile.TemporaryFile(dir=existing).close()
     others = sorted(path.name for path in folder.glob("*_epoch*.pth") if not path.name.startswith(f"{name}_"))
     if others:
@@ -1497,7 +1499,8 @@ def print_split(split: str, train: list[Video], test: list[Video], ucf101: bool)
     for side, videos in (("training", train), ("test", test)):
         counts = Counter({video.action: 0 for video in (*train, *test)})
         counts.update(video.action for video in videos)
-        (most, highest), *_, (fewest, lowest) = *counts.most_common(), counts.most_common()[-1]
+        ranked = counts.most_common()
+        (most, highest), (fewest, lowest) = ranked[0], ranked[-1]
         if lowest < highest:
             say("", f"{side}: {lowest:,} videos ({fewest}) to {highest:,} ({most}) an action")
         else:
@@ -1550,7 +1553,7 @@ def plot_curves(file, name: str, history: dict) -> None:
         for side, line, color in (("train", ".--", "#0072B2"), ("test", ".-", "#D55E00")):
             axes.plot(epochs, scale * np.array(history[f"{side}_{key}"]), line, color=color, label=side)
         value = scale * history[f"test_{key}"][best - 1]
-        label = f"best epoch {best} (by accuracy): {value:.4g}"
+        label = f"best epoch {best}: {value:.4g}"
         axes.plot(best, value, "o", ms=10, mfc="none", color="black", label=label)
         axes.set(title=f"{name}: {ylabel}", xlabel="epoch", ylabel=ylabel)
         axes.xaxis.get_major_locator().set_params(integer=True)
@@ -1597,7 +1600,7 @@ def make_demo_data(data_path: str, action_name_path: str) -> None:
         print(f"Demo    making its videos in\n        {data_path}")
         temporary = Path(f"{data_path}.tmp")  # renamed when complete
         shutil.rmtree(temporary, ignore_errors=True)
-        with naming(data_path):
+        with user_file(data_path):
             temporary.mkdir(parents=True)
             write_demo_videos(temporary)
             with atomic_file(action_name_path) as file:  # before the videos: they tell that all is there

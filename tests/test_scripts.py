@@ -508,7 +508,7 @@ def demo(model, tmp_path, *more):
                     "--save_model_path", tmp_path / model, *more)
 
 
-@pytest.mark.parametrize("model, epochs", [("Conv3D", 3), ("CRNN", 5)])
+@pytest.mark.parametrize("model, epochs", [("Conv3D", 3), ("CRNN", 4)])
 def test_the_demo_is_learnt(model, epochs, tmp_path_factory):
     """On groups held out, well above the chance of one in four, even in fewer epochs than it has."""
     folder = tmp_path_factory.getbasetemp() / "demo"
