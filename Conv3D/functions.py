@@ -487,7 +487,7 @@ def turn(pixels: np.ndarray, matrix: list[int] | None) -> np.ndarray:
 def resize(frames: Iterator, img_x: int, img_y: int) -> Iterator[tuple[int, torch.Tensor]]:
     """(number, pixels) to (number, uint8 (C, img_x, img_y)), as Pillow's bilinear does, within 1/255."""
     for shape, same_size in groupby(frames, key=lambda frame: frame[1].shape):
-        at_once = 4 if math.prod(shape) < 2_000_000 else 1  # faster than singly, but large ones fill memory
+        at_once = max(1, 8_000_000 // math.prod(shape))  # faster than singly, but large ones fill memory
         while group := list(islice(same_size, at_once)):
             X = torch.from_numpy(np.stack([pixels for _, pixels in group]))
             X = X.permute(0, 3, 1, 2)  # (4, C, H, W)
