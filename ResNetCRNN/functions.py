@@ -1392,20 +1392,24 @@ def add_epoch(history: dict, train: tuple[float, float], test: tuple[float, floa
 def save_epoch(args: argparse.Namespace, name: str, model, optimizer, history: dict, data: Data) -> None:
     """Write the newest epoch of `history` into save_model_path; drop the epochs neither best nor last.
 
-    The optimizer goes first, so a model file stands for a complete epoch, whenever the run is killed.
+    The model goes last, so its file stands for a complete epoch, whenever the run is killed.
     """
     if RANK > 0:
         return
     folder, epoch = Path(args.save_model_path), len(history["test_score"])
     with atomic_file(folder / f"{name}_optimizer_epoch{epoch}.pth") as file:
         torch.save({"optimizer": optimizer.state_dict(), "history": history, "epoch": epoch}, file)
+    for key in HISTORIES:
+        with atomic_file(folder / f"epoch_{key}.npy") as file:
+            np.save(file, np.array(history[key]))
+    with atomic_file(folder / f"fig_UCF101_{name}.png") as file:
+        plot_curves(file, name, history)
     with atomic_file(folder / f"{name}_epoch{epoch}.pth") as file:
         torch.save({"name": name, "model": model.module.state_dict(), "args": vars(args),
                     "action_names": data.action_names, "epoch": epoch,
                     "test_loss": history["test_loss"][-1], "test_score": history["test_score"][-1],
                     "train_videos": [video.name for video in data.train],
                     "test_videos": [video.name for video in data.test], "frame_rate": data.frame_rate}, file)
-    save_histories(folder, name, history)
     best = best_epoch(history)
     keep = {best, epoch} if best < epoch else {epoch - 1, epoch}  # always two: one may be damaged
     for path in folder.glob(f"{name}_*epoch*.pth*"):
@@ -1413,14 +1417,6 @@ def save_epoch(args: argparse.Namespace, name: str, model, optimizer, history: d
         if match and (match[3] or not args.keep_all_epochs and int(match[2]) not in keep):
             with contextlib.suppress(PermissionError):  # on Windows, if open elsewhere: after the next epoch
                 path.unlink()
-
-
-def save_histories(folder: Path, name: str, history: dict) -> None:
-    for key in HISTORIES:
-        with atomic_file(folder / f"epoch_{key}.npy") as file:
-            np.save(file, np.array(history[key]))
-    with atomic_file(folder / f"fig_UCF101_{name}.png") as file:
-        plot_curves(file, name, history)
 
 
 def check_output_folder(args: argparse.Namespace, name: str) -> None:
@@ -1459,8 +1455,6 @@ def resume_training(args, parameters: dict, name: str, model, optimizer, data: D
         refuse_changes(args, saved_args(checkpoint, parameters), checkpoint, data, path)
         load_weights(model.module, checkpoint["model"], path)
         optimizer.load_state_dict(state["optimizer"])
-        if RANK == 0:
-            save_histories(folder, name, state["history"])
         print(f"Resume  after epoch {epoch}, from {path}")
         if epoch >= args.epochs:
             print("        Nothing is left to train: raise --epochs to go on")

@@ -68,7 +68,7 @@ os.replace = die_halfway
 ALL_AT_ONCE = ["--clips", "2", "--augment", "crop_flip", "--lr_schedule", "cosine", "--num_workers", "1"]
 KILLS = {  # the file that is half written at the kill, the epoch from which the run goes on, its flags
     "at the first optimizer": ("CRNN_optimizer_epoch1.pth", 0, []),
-    "at the first history": ("epoch_train_score.npy", 1, []),
+    "at the first history": ("epoch_train_score.npy", 0, []),
     "at the second model, with clips, crops and a schedule": ("CRNN_epoch2.pth", 1, ALL_AT_ONCE),
 }
 
