@@ -1420,13 +1420,11 @@ def save_epoch(args: argparse.Namespace, name: str, model, optimizer, history: d
 
 
 def check_output_folder(args: argparse.Namespace, name: str) -> None:
-    """Raise InputError if save_model_path cannot be written to, or holds a run that is not resumed."""
+    """Make save_model_path. InputError if it cannot be written to, or holds a run that is not resumed."""
     folder = Path(args.save_model_path)
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"--save_model_path {folder} exists, and is no folder")
-    existing = next(path for path in (folder, *folder.parents) if path.exists())
-    with user_file(f"--save_model_path {existing}"):
-        tempfile.TemporaryFile(dir=existing).close()
+    with user_file(f"--save_model_path {folder}"):
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
     others = sorted(path.name for path in folder.glob("*_epoch*.pth") if not path.name.startswith(f"{name}_"))
     if others:
         raise InputError(f"{folder} holds {others[0]}: choose another --save_model_path")
@@ -1437,12 +1435,11 @@ def check_output_folder(args: argparse.Namespace, name: str) -> None:
 
 
 def resume_training(args, parameters: dict, name: str, model, optimizer, data: Data) -> dict:
-    """Load the last undamaged epoch of save_model_path, which is made if need be. Returns the history so far.
+    """Load the last undamaged epoch of save_model_path. Returns the history so far.
 
     Raises InputError rather than go on with a run of other parameters or videos.
     """
     folder = Path(args.save_model_path)
-    folder.mkdir(parents=True, exist_ok=True)
     epochs = saved_epochs(folder, name)
     for epoch in reversed(epochs):
         path = folder / f"{name}_epoch{epoch}.pth"
