@@ -1562,15 +1562,7 @@ def print_outcome(args: argparse.Namespace, name: str, history: dict) -> None:
           f"Output  checkpoints, histories, fig_UCF101_{name}.png in\n        {args.save_model_path}")
     script = Path(__file__).resolve().parent.parent / "check_model_prediction.py"
     if script.exists():
-        script, folder = (shorter_path(path) for path in (str(script), args.save_model_path))
-        print(f"Next    python {quote(script, '--save_model_path', folder)}")
-
-
-def shorter_path(path: str) -> str:
-    """The path from where the user stands, if that is shorter."""
-    with contextlib.suppress(ValueError):  # on Windows, on another drive
-        return min(os.path.relpath(path), path, key=len)
-    return path
+        print(f"Next    python {quote(str(script), '--save_model_path', args.save_model_path)}")
 
 
 # ------------------------------------------------------------------------------ 11. Demo data
