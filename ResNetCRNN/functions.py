@@ -735,24 +735,22 @@ def load_resnet152(weights: str) -> nn.Module:
 
     Raises InputError where the weights cannot be had, saying what to do.
     """
-    from torchvision.models import get_model, get_model_weights  # here, as it takes a second
+    from torchvision.models import ResNet152_Weights, resnet152  # here, as it takes a second
 
-    # untrained, 50 blocks add up to features of 1e8, too large for float16, unless each begins as identity
-    resnet = get_model("resnet152", weights=None, zero_init_residual=weights == "none")
-    published = get_model_weights("resnet152").__members__
-    if weights == "none":
-        return resnet
-    if os.path.exists(weights):
-        state = load_checkpoint(weights)
-    elif weights in published:
+    if weights in ResNet152_Weights.__members__:
         try:
-            state = published[weights].get_state_dict(progress=True, check_hash=True)
+            return resnet152(weights=weights)
         except (OSError, RuntimeError) as error:  # no network, or a download whose hash is wrong
             raise InputError(f"no download of the ResNet-152 weights ({first_line(error)}): fetch "
-                             f"{published[weights].url} elsewhere, for --resnet_weights FILE") from error
-    else:
-        raise InputError(f"--resnet_weights {weights} is no file and none of {', '.join(published)}, none")
-    load_weights(resnet, state, weights)
+                             f"{ResNet152_Weights[weights].url} elsewhere, for --resnet_weights "
+                             "FILE") from error
+    if weights != "none" and not os.path.exists(weights):
+        raise InputError(f"--resnet_weights {weights} is no file and none of "
+                         f"{', '.join(ResNet152_Weights.__members__)}, none")
+    # untrained, 50 blocks add up to features of 1e8, too large for float16, unless each begins as identity
+    resnet = resnet152(zero_init_residual=True)
+    if weights != "none":
+        load_weights(resnet, load_checkpoint(weights), weights)
     return resnet
 
 
