@@ -27,7 +27,6 @@ from functions import (
     make_loader,
     parallelize,
     parse_args,
-    print_epoch,
     print_outcome,
     resume_training,
     run,
@@ -125,8 +124,7 @@ def main():
             train_loader.sampler.set_epoch(epoch)  # the order of the videos, and the clip drawn of each
             train = train_one_epoch(model, device, train_loader, optimizer, epoch, args)  # loss, accuracy
             test = evaluate(model, device, test_loader, args.clips)
-            add_epoch(history, train, test)
-            print_epoch(args, history, started)
+            add_epoch(args, history, train, test, started)
             save_epoch(args, NAME, model, optimizer, history, data)
     print_outcome(args, NAME, history)
 

@@ -10,7 +10,7 @@
     7. Parameters and errors      parse_args, run, InputError, unreadable_videos_named
     8. Devices and processes      join_processes, get_device, parallelize
     9. Checkpoints                load_checkpoint, check_output_folder, resume_training, save_epoch
-   10. Progress                   print_split, print_epoch, plot_curves, print_outcome
+   10. Progress                   print_split, add_epoch, plot_curves, print_outcome
    11. Demo data                  make_demo_data
 
 Shapes: N videos in a batch, T frames, C channels, H height, W width, E embedding, K actions, V videos in all.
@@ -1380,13 +1380,6 @@ def best_epoch(history: dict) -> int:
     return ranks.index(max(ranks)) + 1
 
 
-def add_epoch(history: dict, train: tuple[float, float], test: tuple[float, float]) -> None:
-    """Add the (loss, accuracy) of an epoch on both sides."""
-    for side, (loss, score) in (("train", train), ("test", test)):
-        history[f"{side}_loss"].append(loss)
-        history[f"{side}_score"].append(score)
-
-
 def save_epoch(args: argparse.Namespace, name: str, model, optimizer, history: dict, data: Data) -> None:
     """Write the newest epoch of `history` into save_model_path; drop the epochs neither best nor last.
 
@@ -1525,12 +1518,14 @@ def say_short_videos(dataset: Dataset) -> None:
             f"last one; the shortest, {min(short)[1]}, has {min(short)[0]}")
 
 
-def print_epoch(args: argparse.Namespace, history: dict, started: float) -> None:
-    """One line on the newest epoch."""
-    train_loss, train_score, test_loss, test_score = (history[key][-1] for key in HISTORIES)
+def add_epoch(args, history: dict, train: tuple[float, float], test: tuple[float, float], started: float):
+    """Add the (loss, accuracy) of an epoch on both sides to the history, and print them in one line."""
+    for side, (loss, score) in (("train", train), ("test", test)):
+        history[f"{side}_loss"].append(loss)
+        history[f"{side}_score"].append(score)
     print(f"Epoch {len(history['test_loss']):>3}/{args.epochs}"
-          f"  train loss {train_loss:.4f}  acc {train_score:6.1%}"
-          f"  test loss {test_loss:.4f}  acc {test_score:6.1%}  {time.time() - started:.0f} s", flush=True)
+          f"  train loss {train[0]:.4f}  acc {train[1]:6.1%}"
+          f"  test loss {test[0]:.4f}  acc {test[1]:6.1%}  {time.time() - started:.0f} s", flush=True)
 
 
 def plot_curves(file, name: str, history: dict) -> None:
