@@ -44,7 +44,6 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from itertools import groupby, islice, product
-from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import NamedTuple
 
@@ -1209,20 +1208,13 @@ def unreadable_videos_named(args: argparse.Namespace, videos: list[Video]):
     try:
         yield
     except UnreadableVideo:
-        dataset = Dataset_CRNN(videos, select_frames(args), 8, 8, clips=args.clips)
+        dataset, paths = Dataset_CRNN(videos, select_frames(args), 8, 8, clips=args.clips), []
         dataset.reported[:] = True  # single frames do not matter now
-
-        def unreadable(index):
+        for index in tqdm(range(len(videos)), "Looking for others", disable=None):
             try:
                 dataset[index]
             except UnreadableVideo:
-                return videos[index].path
-
-        with ThreadPool(args.num_workers or 1) as pool:
-            found = pool.imap(unreadable, tqdm(range(len(videos)), "Looking for others", disable=None))
-            paths = [path for path in found if path]
-        if not paths:  # it can be read now
-            raise
+                paths.append(videos[index].path)
         output = Path(args.save_model_path) / "unreadable_videos.txt"
         with atomic_file(output) as file:
             file.write("".join(f"{path}\n" for path in paths).encode("utf-8", "surrogateescape"))
