@@ -312,10 +312,7 @@ def listed_videos(videos: list[Video], path: str) -> list[Video]:
 
 
 def load_videos(args: argparse.Namespace) -> Data:
-    """Find, label and split the videos, and say what was found.
-
-    Raises InputError as find_videos, choose_action_names, label_videos and split_videos do.
-    """
+    """Find, label and split the videos, and say what was found. InputError where that fails."""
     frame_numbers = select_frames(args)
     videos = find_videos(args.data_path)
     action_names = choose_action_names(args.action_name_path, videos)
@@ -330,7 +327,7 @@ def load_videos(args: argparse.Namespace) -> Data:
         say("", f"They are all of one action, {videos[0].action}: every answer will be right, and mean "
             "nothing. --data_path is the folder of the class folders")
     train, test = split_videos(videos, args.split, args.seed)
-    print_split(args.split, train, test, is_ucf101(action_names))
+    print_split(args.split, train, test)
     files = [video.path for video in train if os.path.isfile(video.path)]
     rates = Counter(filter(None, map(frame_rate, files[::math.ceil(len(files) / 100) or 1])))  # of a hundred
     return Data(train, test, action_names, rates.most_common(1)[0][0] if rates else None)
@@ -1467,7 +1464,7 @@ def refuse_changes(args: argparse.Namespace, saved: dict, checkpoint: dict, data
 # ------------------------------------------------------------------------------ 10. Progress
 
 
-def print_split(split: str, train: list[Video], test: list[Video], ucf101: bool) -> None:
+def print_split(split: str, train: list[Video], test: list[Video]) -> None:
     """Say what the test accuracy will be worth."""
     print(f"Split   {split}: {len(train):,} videos to train on, {len(test):,} to test on")
     for side, videos in (("training", train), ("test", test)):
@@ -1486,9 +1483,8 @@ def print_split(split: str, train: list[Video], test: list[Video], ucf101: bool)
     shared = sum(video.source in sources for video in test if video.source)
     unknown = sum(not video.source for video in (*train, *test))
     if shared:
-        fair = "--split group is, and official1" if ucf101 else "--split group is"
         say("", f"{shared:,} of the {len(test):,} test videos ({shared / len(test):.1%}) have a sibling from "
-            f"the same source in training: not a fair test. {fair}")
+            "the same source in training: not a fair test. --split group is")
     if unknown:
         say("", f"The source of {unknown:,} videos is not known: siblings of training videos may be among "
             "those of the test, unseen. Folders <Action>/<source>/<video> tell it")
