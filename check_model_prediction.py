@@ -43,11 +43,12 @@ from functions import (  # noqa: E402
     Video,
     atomic_file,
     count_frames,
+    find_videos,
     frame_rate,
     frame_times,
     get_device,
     is_ucf101,
-    list_videos,
+    label_videos,
     load_action_names,
     load_checkpoint,
     load_weights,
@@ -247,7 +248,7 @@ def load_model(options: argparse.Namespace, device: torch.device) -> Trained:
 def predict_list(options: argparse.Namespace, trained: Trained, device) -> None:
     """Predict every video of the data set, write the list, print the accuracy on each side of the split."""
     args, action_names = trained.args, trained.action_names
-    videos = list_videos(args.data_path, action_names)
+    videos = label_videos(find_videos(args.data_path), action_names)
     script = importlib.import_module(SCRIPTS[trained.name])
     with unreadable_videos_named(args, videos):
         dataset = script.make_dataset(args, videos, trained.model, device)

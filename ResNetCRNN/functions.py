@@ -1,6 +1,6 @@
 """What the three scripts share: how videos become clips, clips become logits, logits become a trained model.
 
-    1. Videos and splits          find_videos, list_videos, split_videos, load_videos
+    1. Videos and splits          find_videos, label_videos, split_videos, load_videos
     2. Clips                      select_frames, read_clips, Dataset_CRNN, Dataset_3DCNN, make_loader
     3. Models                     CNN3D, EncoderCNN, ResCNNEncoder, DecoderRNN, CRNN
     4. Training and testing       augment, train_one_epoch, predict, evaluate
@@ -201,19 +201,13 @@ def unique(videos: list[Video]) -> list[Video]:
     return sorted(names.values())
 
 
-def list_videos(data_path: str, action_names: list[str]) -> list[Video]:
-    """Find the videos below data_path, with the actions as the list spells them, and their class indices.
-
-    Raises InputError as find_videos does, and for actions that are not in the list.
-    """
-    return label_videos(find_videos(data_path), action_names)
-
-
 def label_videos(videos: list[Video], action_names: list[str]) -> list[Video]:
+    """Give videos the actions as the list spells them, and class indices. InputError for unknown ones."""
     labels, labelled = {name_key(name): label for label, name in enumerate(action_names)}, []
     unknown = {video.action for video in videos if name_key(video.action) not in labels}
     if unknown:
-        raise InputError(f"the data has actions that are not in the list: {', '.join(sorted(unknown))}")
+        raise InputError(f"the list of actions lacks {', '.join(sorted(unknown))}. To train on those that "
+                         "are found, add --action_name_path none; or give a list, one a line")
     ucf101 = is_ucf101(action_names)
     for video in videos:
         label = labels[name_key(video.action)]
@@ -1022,21 +1016,17 @@ class ListUnpickler(pickle.Unpickler):
 
 def load_action_names(path: str) -> list[str]:
     """Read the action names: a pickled list of str, or a text file with one a line. InputError for others."""
-    remedy = "a text file with one name a line will do, too"
     with user_file(f"--action_name_path {path}"), open(path, "rb") as file:
-        if file.peek(1)[:1] == b"\x80" or path.endswith(".pkl"):
+        if path.endswith(".pkl") or file.peek(1)[:1] == b"\x80":
             try:
                 names = ListUnpickler(file).load()
-            except Exception as error:  # a damaged pickle can raise nearly anything
-                raise InputError(f"--action_name_path {path} is not a pickled list of str "
-                                 f"({first_line(error)}); {remedy}") from error
+            except Exception:  # a damaged pickle can raise nearly anything
+                names = None
         else:
             names = [name.strip() for name in read_lines(path) if name.strip()]
-            numbers = [name.split(maxsplit=1)[0] for name in names]
-            if numbers == [str(n + 1) for n in range(len(names))]:  # as UCF101's classInd.txt numbers them
-                names = [name.split(maxsplit=1)[-1] for name in names]
     if type(names) is not list or not names or not all(type(name) is str for name in names):
-        raise InputError(f"--action_name_path {path} is not a pickled list of str; {remedy}")
+        raise InputError(f"--action_name_path {path} is not a pickled list of str; a text file with one name "
+                         "a line will do, too")
     if len({name_key(name) for name in names}) < len(names):
         raise InputError(f"{path} names an action twice (upper and lower case are the same action)")
     return names
@@ -1052,24 +1042,13 @@ def read_lines(path: str) -> list[str]:
 
 
 def choose_action_names(path: str, videos: list[Video]) -> list[str]:
-    """Return the sorted action names: of a list, or those found ("none", or none is in UCF101's list).
-
-    Raises InputError if only some of the videos' actions are in the list.
-    """
-    found = {}
-    for video in videos:
-        found.setdefault(name_key(video.action), video.action.strip())
-    if path == "none":
-        return sorted(found.values())
-    names = sorted(load_action_names(path))  # the order of a LabelEncoder's classes
-    unknown = sorted(found[key] for key in found.keys() - {name_key(name) for name in names})
-    if len(unknown) == len(found) and path == str(UCF101_LIST):
-        say("Actions", f"none is one of UCF101's, so those found are taken: {', '.join(unknown)}")
-        return unknown
-    if unknown:
-        raise InputError(f"the data has actions that are not in the list {path}: {', '.join(unknown)}. To "
-                         "take those that are found, add --action_name_path none; or give a list, one a line")
-    return names
+    """Return the sorted action names: of a list, or those found ("none", or none is in UCF101's list)."""
+    found = {name_key(video.action): video.action.strip() for video in videos}
+    names = list(found.values()) if path == "none" else load_action_names(path)
+    if path == str(UCF101_LIST) and found.keys().isdisjoint(map(name_key, names)):
+        names = list(found.values())
+        say("Actions", f"none is one of UCF101's, so those found are taken: {', '.join(sorted(names))}")
+    return sorted(names)  # the order of a LabelEncoder's classes
 
 
 def is_ucf101(action_names: list[str]) -> bool:

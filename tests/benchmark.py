@@ -326,7 +326,8 @@ def listing(args, folder: Path) -> None:
         Path(frame_path(str(jpegs), 1)).touch()
 
     def split():
-        functions.split_videos(functions.list_videos(str(data_path), actions), "random", 42)
+        videos = functions.label_videos(functions.find_videos(str(data_path)), actions)
+        functions.split_videos(videos, "random", 42)
 
     [seconds] = alternate(args.rounds, split)
     print_row(f"finding, labelling and splitting {args.folders:,} frame folders", "", f"{seconds:.2f} s", "",

@@ -26,7 +26,15 @@ from torchvision.transforms.functional import resize
 
 import functions
 from conftest import ACTIONS, REPO, make_images, write_frames, write_video
-from functions import Dataset_CRNN, InputError, UnreadableVideo, Video, find_videos, list_videos, split_videos
+from functions import (
+    Dataset_CRNN,
+    InputError,
+    UnreadableVideo,
+    Video,
+    find_videos,
+    label_videos,
+    split_videos,
+)
 
 FRAMES = list(range(1, 11))
 UCF101 = functions.load_action_names(str(REPO / "UCF101actions.pkl"))
@@ -203,11 +211,11 @@ def test_case_blanks_and_the_unicode_form_of_an_action_do_not_matter(tmp_path):
     tree(tmp_path, f"{nfd}/1.mov", f" {nfc.upper()}/2.mov", "wave/3.mov", " Wave/4.mov")
     assert len(find_videos(str(tmp_path))) == 4
     (tmp_path / "list.txt").write_text(f"{nfc}\nWAVE\n", "utf-8")
-    videos = list_videos(str(tmp_path), functions.load_action_names(str(tmp_path / "list.txt")))
+    videos = label_videos(find_videos(str(tmp_path)), functions.load_action_names(str(tmp_path / "list.txt")))
     assert Counter((video.action, video.label) for video in videos) == {(nfc, 0): 2, ("WAVE", 1): 2}
     assert len(load(tmp_path).action_names) == 2
     tree(tmp_path / "v", "v_handstandPUSHUPS_g01_c01.avi")
-    assert list_videos(str(tmp_path / "v"), ACTIONS)[0].action == "HandstandPushups"
+    assert label_videos(find_videos(str(tmp_path / "v")), ACTIONS)[0].action == "HandstandPushups"
 
 
 def test_two_unicode_forms_of_one_name_are_one_name(tmp_path):
@@ -232,7 +240,6 @@ LISTS = {
     "a pickled list": pickle.dumps(ACTIONS),
     "a text file": b"Biking\nHandstandPushups\nPunch",
     "... as Windows writes it": b"\xef\xbb\xbfBiking\r\n\r\n HandstandPushups \r\nPunch\r\n",
-    "UCF101's classInd.txt": b"1 Biking\n2 HandstandPushups\n3 Punch\n",
 }
 
 
@@ -255,11 +262,11 @@ def test_a_list_that_only_some_actions_fit_is_refused_with_both_ways(tmp_path):
     tree(tmp_path / "data", "Wave/1.mov", "Bend/2.mov", "Punch/3.mov")
     (tmp_path / "own.txt").write_text("Wave\nJump\n")
     for path, unknown in ((functions.UCF101_LIST, "Bend, Wave"), (tmp_path / "own.txt", "Bend, Punch")):
-        with pytest.raises(InputError, match=f"list .*: {unknown}.*--action_name_path none.*a list"):
+        with pytest.raises(InputError, match=f"lacks {unknown}.*--action_name_path none.*a list"):
             load(tmp_path / "data", action_name_path=str(path))
     tree(tmp_path / "other", "Wave/1.mov")
     (tmp_path / "own.txt").write_text("Jump\n")  # a list that was given is not put aside
-    with pytest.raises(InputError, match="not in the list .*: Wave"):
+    with pytest.raises(InputError, match="lacks Wave"):
         load(tmp_path / "other", action_name_path=str(tmp_path / "own.txt"))
 
 
@@ -534,7 +541,7 @@ def test_the_frame_rate_is_the_commonest_of_training_if_it_makes_sense(tmp_path)
 
 
 def test_clips_are_uint8_and_laid_out_for_each_model(small_data):
-    videos = list_videos(str(small_data / "jpegs"), ACTIONS)
+    videos = label_videos(find_videos(str(small_data / "jpegs")), ACTIONS)
     X, y = Dataset_CRNN(videos, FRAMES, 20, 26)[9]
     assert (X.shape, X.dtype, y) == ((10, 3, 20, 26), torch.uint8, videos[9].label) and y == 1
     X3, _ = functions.Dataset_3DCNN(videos, FRAMES, 20, 26)[9]
@@ -978,7 +985,7 @@ def test_the_nearest_readable_frame_stands_in_and_each_video_is_named_once(small
     whole, _, _ = read(folder, FRAMES, 20, 20)
     broken_frames(folder)
     (folder / "frame000008.jpg").unlink()  # a gap
-    dataset = Dataset_CRNN(list_videos(str(tmp_path), ACTIONS), FRAMES, 20, 20)
+    dataset = Dataset_CRNN(label_videos(find_videos(str(tmp_path)), ACTIONS), FRAMES, 20, 20)
     clip, _ = dataset[0]
     assert torch.equal(clip, whole[[0, 1, 1, 1, 5, 5, 6, 6, 8, 9]])
     dataset[0]

@@ -339,7 +339,7 @@ def evaluate_alone(checkpoint: Path, data: Path, monkeypatch) -> tuple[float, fl
     monkeypatch.setattr(sys, "argv", words)
     device = torch.device("cpu")
     found = check_model_prediction.load_model(check_model_prediction.parse_arguments(), device)
-    videos = functions.list_videos(str(data / "jpegs"), found.action_names)
+    videos = functions.label_videos(functions.find_videos(str(data / "jpegs")), found.action_names)
     videos = [video for video in videos if video.name in found.sides["test"]]
     script = sys.modules[SCRIPTS[found.name].stem]
     dataset = script.make_dataset(found.args, videos, found.model, device)

@@ -296,7 +296,7 @@ def test_with_clips_the_accuracy_is_the_videos(model, trained_on_clips, long_dat
 
 
 def test_each_epoch_trains_on_one_clip_of_each_video_drawn_anew(long_data):
-    videos = functions.list_videos(str(long_data / "jpegs"), ACTIONS)
+    videos = functions.label_videos(functions.find_videos(str(long_data / "jpegs")), ACTIONS)
     dataset = functions.Dataset_CRNN(videos, list(range(1, 11)), 20, 20, clips=3)
     args = argparse.Namespace(batch_size=5, clips=3, seed=42, num_workers=0)
     loader = functions.make_loader(dataset, args, shuffle=True)
