@@ -318,7 +318,7 @@ def predict_videos(options: argparse.Namespace, trained: Trained, device: torch.
 
 def expand(path: str) -> list[str]:
     """Return the videos that a path names: those below a folder of videos, else itself."""
-    return [found for found, *_ in walk(path, (), Counter())] or [path] if os.path.isdir(path) else [path]
+    return [found for found, *_ in walk(path, Counter())] or [path] if os.path.isdir(path) else [path]
 
 
 def fit_frame_rate(trained: Trained, path: str, options) -> tuple[argparse.Namespace, str]:

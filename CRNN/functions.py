@@ -116,14 +116,14 @@ def find_videos(data_path: str) -> list[Video]:
         raise InputError(f"{data_path} is not a folder: give the folder of the videos by --data_path (--demo "
                          "needs none)")
     with user_file(data_path):
-        top = {name_key(entry.name) for entry in os.scandir(data_path) if kind(entry) == "folder"}
+        top = {name_key(path.name) for path in Path(data_path).iterdir() if os.path.isdir(path)}
     train_folder, test_folder = (next((name for name in names if name in top), None)
                                  for names in (TRAIN_FOLDERS, TEST_FOLDERS))
     sides = {train_folder: "train", test_folder: "test"} if train_folder and test_folder else {}
     if train_folder and not test_folder:
         say("Data", f"There is a folder {train_folder} but no test or val: it is taken for an action")
     videos, passed_over = [], Counter()
-    for path, stem, folders in walk(data_path, (), passed_over):
+    for path, stem, folders in walk(data_path, passed_over):
         side = sides.get(name_key(folders[0]), "") if folders else ""
         below = folders[1:] if sides else folders  # from the class folder on
         match, group = VIDEO_NAME.fullmatch(stem), GROUP_NAME.fullmatch(stem)
@@ -147,42 +147,36 @@ def find_videos(data_path: str) -> list[Video]:
     return unique(videos)
 
 
-def walk(folder: str, folders: tuple, passed_over: Counter) -> Iterator[tuple[str, str, tuple]]:
-    """Yield (path, name without suffix, names of the folders above it) of each video, links followed."""
-    with user_file(folder):
-        entries = [entry for entry in os.scandir(folder) if not entry.name.startswith(".")]  # .DS_Store, ._*
-    kinds = {entry.name: kind(entry) for entry in entries}
-    subfolders = sorted(name for name in kinds if kinds[name] == "folder")
-    files = sorted(name for name in kinds if kinds[name] == "file")
-    films = [name for name in files if name.lower().endswith(VIDEO_SUFFIXES)]
-    images = [name for name in files if name.lower().endswith(IMAGE_SUFFIXES)]
-    passed_over["files of other kinds"] += len(files) - len(films) - len(images)
-    passed_over["broken links"] += len(entries) - len(files) - len(subfolders)
-    passed_over["empty folders"] += not entries
-    if images and folders and not films and not subfolders:
-        yield folder, folders[-1], folders[:-1]
-    else:
-        passed_over["pictures beside videos or folders"] += len(images)
-    for name in films:
-        yield os.path.join(folder, name), os.path.splitext(name)[0], folders
-    for name in subfolders:
-        path = os.path.join(folder, name)
-        if VIDEO_NAME.fullmatch(name) and os.path.exists(frame_path(path, 1)):
-            yield path, name, folders  # unopened: UCF101 has 2.5 million frames
-        elif os.path.islink(path) and Path(path).resolve() in (Path(folder).resolve() / name).parents:
-            passed_over["links to a folder above"] += 1
-        elif len(folders) < 4:
-            yield from walk(path, (*folders, name), passed_over)
+def walk(data_path: str, passed_over: Counter) -> Iterator[tuple[str, str, tuple]]:
+    """Yield (path, name without suffix, names of the folders above it) of each video below a folder."""
+    for folder, subfolders, files in os.walk(data_path, onerror=refuse_folder, followlinks=True):
+        folders = Path(folder).relative_to(data_path).parts
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+        listed = sorted(name for name in files if not name.startswith("."))  # not .DS_Store, ._*
+        files = [name for name in listed if os.path.isfile(os.path.join(folder, name))]
+        films = [name for name in files if name.lower().endswith(VIDEO_SUFFIXES)]
+        images = [name for name in files if name.lower().endswith(IMAGE_SUFFIXES)]
+        passed_over["broken links"] += len(listed) - len(files)
+        passed_over["files of other kinds"] += len(files) - len(films) - len(images)
+        passed_over["empty folders"] += not listed and not subfolders
+        if images and folders and not films and not subfolders:
+            yield folder, folders[-1], folders[:-1]
         else:
-            passed_over["folders too deep"] += 1
+            passed_over["pictures beside videos or folders"] += len(images)
+        for name in films:
+            yield os.path.join(folder, name), os.path.splitext(name)[0], folders
+        frames = [name for name in subfolders  # of UCF101; unopened, as it has 2.5 million
+                  if VIDEO_NAME.fullmatch(name) and os.path.exists(frame_path(os.path.join(folder, name), 1))]
+        for name in frames:
+            yield os.path.join(folder, name), name, folders
+        subfolders[:] = [name for name in subfolders if name not in set(frames)]
+        if len(folders) == 4:
+            passed_over["folders too deep"] += len(subfolders)
+            subfolders.clear()
 
 
-def kind(entry: os.DirEntry) -> str:
-    """folder or file; "" for a broken link, a link to itself, a device."""
-    try:
-        return "folder" if entry.is_dir() else "file" if entry.is_file() else ""
-    except OSError:
-        return ""
+def refuse_folder(error: OSError) -> None:
+    raise InputError(f"{error.filename}: {error.strerror}") from error
 
 
 def unique(videos: list[Video]) -> list[Video]:
@@ -1024,6 +1018,9 @@ def load_action_names(path: str) -> list[str]:
                 names = None
         else:
             names = [name.strip() for name in read_lines(path) if name.strip()]
+            numbers = [name.split(maxsplit=1)[0] for name in names]
+            if numbers == [str(n + 1) for n in range(len(names))]:  # as UCF101's classInd.txt numbers them
+                names = [name.split(maxsplit=1)[-1] for name in names]
     if type(names) is not list or not names or not all(type(name) is str for name in names):
         raise InputError(f"--action_name_path {path} is not a pickled list of str; a text file with one name "
                          "a line will do, too")
@@ -1191,6 +1188,8 @@ def unreadable_videos_named(args: argparse.Namespace, videos: list[Video]):
                 dataset[index]
             except UnreadableVideo:
                 paths.append(videos[index].path)
+        if not paths:  # it can be read now
+            raise
         output = Path(args.save_model_path) / "unreadable_videos.txt"
         with atomic_file(output) as file:
             file.write("".join(f"{path}\n" for path in paths).encode("utf-8", "surrogateescape"))
