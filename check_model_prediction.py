@@ -60,6 +60,7 @@ from functions import (  # noqa: E402
     run,
     saved_args,
     saved_epochs,
+    say,
     select_frames,
     unreadable_videos_named,
     walk,
@@ -77,6 +78,7 @@ class Trained(NamedTuple):
     action_names: list[str]  # by class index
     sides: dict[str, set]  # names of the train and the test videos, as far as the checkpoint knows them
     frame_rate: float | None  # of the training files
+    trained_on: str = ""  # the training's data_path
 
 
 def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
@@ -110,6 +112,8 @@ def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
         parser.error("which model? give --model, --save_model_path or --checkpoint")
     if (options.csv or options.plot) and not options.video:
         parser.error("--csv and --plot go with --video")
+    if options.video and (options.data_path or options.output):
+        parser.error("--data_path and --output go with a list, not with --video")
     for name, value in vars(options).items():
         if type(value) is int and value < (0 if name == "num_workers" else 1):
             parser.error(f"argument --{name}: {value} is too small")
@@ -131,6 +135,9 @@ def find_checkpoint(options: argparse.Namespace) -> tuple[dict, Path]:
         states = [load_checkpoint(file) for file in options.checkpoint]
         states = [state.get("state_dict", state) for state in states]
         is_ours = len(states) == 1 and states[0].keys() >= {"model", "args", "action_names"}
+        if is_ours and (options.action_name_path or options.img_x or options.img_y or options.frames):
+            raise InputError(f"{options.checkpoint[0]} tells its actions, sizes and frames: leave out the "
+                             "flags of raw state dicts")
         return states[0] if is_ours else from_raw_weights(states, options), Path(options.checkpoint[0])
     folder = options.save_model_path
     if not folder:
@@ -225,7 +232,7 @@ def load_model(options: argparse.Namespace, device: torch.device) -> Trained:
         raise InputError(f"{path} is no checkpoint of {options.model} but of {name}: leave --model out")
     script = importlib.import_module(SCRIPTS[name])
     args = argparse.Namespace(**saved_args(checkpoint, script.PARAMETERS))
-    T = len(select_frames(args))
+    T, trained_on = len(select_frames(args)), args.data_path
     args.begin_frame = options.begin_frame or args.begin_frame
     args.skip_frame = options.skip_frame or args.skip_frame
     args.end_frame = args.begin_frame + T * args.skip_frame
@@ -238,8 +245,11 @@ def load_model(options: argparse.Namespace, device: torch.device) -> Trained:
     load_weights(model, checkpoint["model"], path)
     print(f"Weights {path}, epoch {checkpoint['epoch']}" if checkpoint["epoch"] else f"Weights {path}")
     sides = {side: set(checkpoint.get(f"{side}_videos", [])) for side in ("train", "test")}
+    if args.split == "folders" and args.data_path != trained_on:  # its folder train, or test
+        for names in sides.values():
+            names |= {name.partition("/")[2] for name in names}
     return Trained(name, parallelize(model, device), args, checkpoint["action_names"], sides,
-                   checkpoint.get("frame_rate"))
+                   checkpoint.get("frame_rate"), trained_on)
 
 
 # ------------------------------------------------------------------------------ a list of all videos
@@ -254,6 +264,7 @@ def predict_list(options: argparse.Namespace, trained: Trained, device) -> None:
         dataset = script.make_dataset(args, videos, trained.model, device)
         loader = make_loader(dataset, args, shuffle=False)
         log_probabilities, _ = predict(trained.model, device, loader, args.clips)
+    say_what_names_do_not_tell(options, trained, videos)
     confidence, predicted = log_probabilities.exp().max(1)
     table = pd.DataFrame({
         "filename": [video.name for video in videos],
@@ -270,6 +281,17 @@ def predict_list(options: argparse.Namespace, trained: Trained, device) -> None:
         part = table[table["split"] == split]
         if len(part):
             print(f"Accuracy {split:<7} {(part['y'] == part['y_pred']).mean():6.1%}  of {len(part):,} videos")
+
+
+def say_what_names_do_not_tell(options: argparse.Namespace, trained: Trained, videos: list[Video]) -> None:
+    """Say that videos of another folder count as training's by name, and that a list fits no frame rate."""
+    if os.path.realpath(trained.args.data_path) != os.path.realpath(trained.trained_on):
+        say("Split", f"by name: a video counts as train or test if {trained.trained_on} had one of its name")
+    new = [video.path for video in videos if side_of(video, trained.sides) == "new"]
+    fast = sum(bool(fit_frame_rate(trained, path, options)[1]) for path in new)
+    if fast:
+        say("Rate", f"{fast:,} of {len(new):,} new videos have another frame rate than the training's, and "
+            "look faster or slower than in training: --video fits it, --skip_frame sets it")
 
 
 def side_of(video: Video, sides: dict[str, set]) -> str:
@@ -318,7 +340,12 @@ def predict_videos(options: argparse.Namespace, trained: Trained, device: torch.
 
 def expand(path: str) -> list[str]:
     """Return the videos that a path names: those below a folder of videos, else itself."""
-    return [found for found, *_ in walk(path, Counter())] or [path] if os.path.isdir(path) else [path]
+    passed_over = Counter()
+    found = [video for video, *_ in walk(path, passed_over)] if os.path.isdir(path) else []
+    pictures = passed_over["pictures beside videos or folders"]
+    if found and pictures:
+        say("Skipped", f"{pictures:,} pictures beside videos or folders, in {path}")
+    return found or [path]
 
 
 def fit_frame_rate(trained: Trained, path: str, options) -> tuple[argparse.Namespace, str]:

@@ -280,14 +280,7 @@ def listed_videos(videos: list[Video], path: str) -> list[Video]:
             named[name].add(video)
     test, unknown = set(), []
     for line in filter(str.strip, read_lines(path)):
-        columns, matches = re.split(r"([\s,;]+)", line.strip()), set()
-        while columns and not matches:  # the whole line, then without its last column, ...
-            listed = name_key("".join(columns).strip("\"'")).replace("\\", "/").removeprefix("./")
-            for name in (listed, os.path.splitext(listed)[0]):
-                last = name.rpartition("/")[2]
-                last = last if VIDEO_NAME.fullmatch(last) else name
-                matches = matches or named.get(name) or named.get(last) or set()
-            columns = columns[:-2]
+        matches = next((named[name] for name in names_on(line) if name in named), set())
         if len(matches) > 1:
             one, other, *_ = sorted(video.path for video in matches)
             raise InputError(f"{path}: {line.strip()} may be {one} or {other}: add its folder")
@@ -297,6 +290,20 @@ def listed_videos(videos: list[Video], path: str) -> list[Video]:
     if unknown:
         say("", f"{len(unknown):,} names of the list are not there, such as {', '.join(unknown[:3])}")
     return sorted(test)
+
+
+def names_on(line: str) -> Iterator[str]:
+    """Yield the names that a line of a test list may mean, the likeliest first, as name_key writes them."""
+    name = name_key(line.strip().strip("\"'")).replace("\\", "/").removeprefix("./")
+    yield name
+    suffixes = "|".join(map(re.escape, VIDEO_SUFFIXES))
+    match = re.match(rf"(?:.*/)?({VIDEO_NAME.pattern})(?:[.\s,;]|$)|(.+?)(?:{suffixes})(?:[\"'\s,;]|$)", name)
+    if match:  # the name ends here
+        yield match[1] or match[3]
+    else:
+        while match := re.fullmatch(r"(.+?)(?:\s*[,;\t][^,;\t]*|\s+[0-9]+)", name):  # without its last column
+            name = match[1]
+            yield name
 
 
 def load_videos(args: argparse.Namespace) -> Data:
@@ -355,7 +362,8 @@ def list_images(folder: str) -> dict[int, str]:
     images = {int(name[5:11]): name for name in names if re.fullmatch(r"frame[0-9]{6}\.jpg", name)}
     if 1 not in images or 0 in images:
         series = Counter(re.sub(r"[0-9]+", "#", os.path.splitext(name)[0]) for name in names)
-        if sum(count > 1 for count in series.values()) > 1:  # img_1.jpg, flow_1.jpg, ...
+        stems = {os.path.splitext(name)[0] for name in names}  # img_1.jpg, flow_1.jpg, or img_1.png
+        if sum(count > 1 for count in series.values()) > 1 or len(stems) < len(names):
             raise UnreadableVideo(f"{folder} holds several series of images "
                                   f"({', '.join(sorted(series)[:3])}): keep one")
         images = dict(enumerate(sorted(names, key=natural_key), start=1))
@@ -404,16 +412,18 @@ def count_frames(path: str) -> int:
 
 
 def frame_times(path: str) -> list[float]:
-    """Return the seconds at which a file's frames are shown, in order, but of those that an edit cut out."""
+    """Return the seconds, from 0, at which a file's frames are shown, but of those that an edit cut out."""
     times = []
     try:
         with open_video(path) as (container, stream):
+            vp8 = stream.codec_context.name == "vp8"  # where some packets are not shown: RFC 6386, 9.1
             for packet in container.demux(stream):
-                if packet.size and not packet.is_discard:
+                shown = packet.size and not packet.is_discard
+                if shown and not (vp8 and not bytes(packet)[0] & 0x10):
                     times.append(float((packet.dts if packet.pts is None else packet.pts) * stream.time_base))
     except Exception as error:  # damaged data can raise nearly anything
         refuse_system_error(error, path)
-    return sorted(times)
+    return [time - min(times) for time in sorted(times)]
 
 
 def decode(path: str) -> Iterator[tuple[int, av.VideoFrame]]:
@@ -527,8 +537,10 @@ class Dataset_CRNN(Dataset):
                  channels: int = 3, clips: int = 1):
         self.videos, self.frame_numbers, self.clips = videos, frame_numbers, clips
         self.img_x, self.img_y, self.channels = img_x, img_y, channels
-        # shared by all processes that read: frames of a video, 0 if not counted; whether it was reported
+        # shared by all processes that read: frames of a video, and the last frame of one that is too short, 0
+        # if not known; whether it was reported
         self.counts = torch.zeros(len(videos), dtype=torch.int32).share_memory_()
+        self.ends = torch.zeros(len(videos), dtype=torch.int32).share_memory_()
         self.reported = torch.zeros(len(videos), dtype=torch.bool).share_memory_()
         self.said_short = False
 
@@ -557,7 +569,7 @@ class Dataset_CRNN(Dataset):
         clips = clips if clip is None else [clips[clip]]
         for X, unreadable, end in read_clips(path, clips, self.img_x, self.img_y, self.channels):
             if end < self.frame_numbers[-1]:
-                self.counts[index] = end
+                self.ends[index] = end
             if unreadable and not self.reported[index]:
                 self.reported[index] = True
                 numbers = ", ".join(map(str, unreadable))
@@ -965,7 +977,8 @@ def cache_features(args: argparse.Namespace, model: nn.Module, videos: list[Vide
     clips = Dataset_CRNN(videos, frame_numbers, args.res_size, args.res_size, clips=args.clips)
     if count:
         print(f"Cache   the ResNet-152 features of {count:,} videos, in\n        {folder}")
-        folder.mkdir(exist_ok=True)
+        with user_file(folder):
+            folder.mkdir(exist_ok=True)
         missing = [index for index in range(len(videos))[RANK::WORLD_SIZE] if not paths[index].exists()]
         loader = DataLoader(clips, max(1, 16 // args.clips), sampler=missing, num_workers=args.num_workers,
                             pin_memory=torch.cuda.is_available(), worker_init_fn=ignore_interrupt)
@@ -989,7 +1002,8 @@ def file_state(video: Video, frame_numbers: list[int], clips: int) -> str:
     paths = [video.path]
     if os.path.isdir(video.path):
         images = list_images(video.path)
-        paths = [path for number, path in images.items() if clips > 1 or number in frame_numbers]
+        taken = {*frame_numbers, max(images, default=0)}  # the last one may be held
+        paths = [path for number, path in images.items() if clips > 1 or number in taken]
     states = [(s.st_size, s.st_mtime_ns) for s in map(os.stat, filter(os.path.exists, sorted(paths)))]
     return hashlib.sha256(repr((video.name, states)).encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
@@ -1190,12 +1204,14 @@ def unreadable_videos_named(args: argparse.Namespace, videos: list[Video]):
                 paths.append(videos[index].path)
         if not paths:  # it can be read now
             raise
-        output = Path(args.save_model_path) / "unreadable_videos.txt"
-        with atomic_file(output) as file:
-            file.write("".join(f"{path}\n" for path in paths).encode("utf-8", "surrogateescape"))
         shown = ", ".join(paths[:3]) + (", ..." if len(paths) > 3 else "")
-        raise InputError(f"{len(paths):,} of {len(videos):,} videos cannot be read: {shown}\n"
-                         f"Remove them or fetch them again; all are named in {output}") from None
+        message = (f"{len(paths):,} of {len(videos):,} videos cannot be read: {shown}\n"
+                   "Remove them or fetch them again")
+        output = Path(args.save_model_path) / "unreadable_videos.txt"
+        with contextlib.suppress(InputError), atomic_file(output) as file:
+            file.write("".join(f"{path}\n" for path in paths).encode("utf-8", "surrogateescape"))
+            message += f"; all are named in {output}"
+        raise InputError(message) from None
 
 
 def first_line(error: Exception) -> str:
@@ -1268,7 +1284,7 @@ def parallelize(model: nn.Module, device: torch.device) -> nn.Module:
 HISTORIES = ("train_loss", "train_score", "test_loss", "test_score")
 # parameters that a resumed run may change: the rest decide what is learnt
 MAY_CHANGE = {"data_path", "action_name_path", "save_model_path", "epochs", "num_workers", "log_interval",
-              "resume", "demo", "cache_features"}
+              "resume", "demo", "cache_features", "keep_all_epochs"}
 
 
 @contextlib.contextmanager
@@ -1422,6 +1438,8 @@ def resume_training(args, parameters: dict, name: str, model, optimizer, data: D
 def refuse_changes(args: argparse.Namespace, saved: dict, checkpoint: dict, data: Data, path: Path) -> None:
     """Raise InputError if a parameter or the data that decide what is learnt are not the checkpoint's."""
     may_change = MAY_CHANGE - ({"epochs"} if args.lr_schedule == "cosine" else set())
+    if not {args.split, saved["split"]} & set(SPLITS):  # two lists, perhaps one that was moved
+        may_change |= {"split"}
     changed = [f"--{key} {saved.get(key)} -> {value}" for key, value in vars(args).items()
                if key not in may_change and saved.get(key) != value]
     if checkpoint["action_names"] != data.action_names:
@@ -1472,16 +1490,16 @@ def say_short_videos(dataset: Dataset) -> None:
     """Say once how many videos were shorter than a clip. Of any dataset but our own nothing is known."""
     if not isinstance(dataset, Dataset_CRNN) or dataset.said_short:
         return
-    counts, needed = dataset.counts, dataset.frame_numbers[-1]
+    ends = dataset.ends
     if TORCHRUN:
-        counts = counts.to("cuda" if torch.cuda.is_available() else "cpu")
-        dist.all_reduce(counts, dist.ReduceOp.MAX)
-    short = [(count, video.name) for count, video in zip(counts.tolist(), dataset.videos, strict=True)
-             if 0 < count < needed]
+        ends = ends.to("cuda" if torch.cuda.is_available() else "cpu")
+        dist.all_reduce(ends, dist.ReduceOp.MAX)
+    short = [(end, video.name) for end, video in zip(ends.tolist(), dataset.videos, strict=True) if end]
     if short:
         dataset.said_short = True
-        say("Short", f"{len(short):,} of {len(dataset):,} videos end before frame {needed} and hold their "
-            f"last one; the shortest, {min(short)[1]}, has {min(short)[0]}")
+        say("Short", f"{len(short):,} of {len(dataset):,} videos end before frame "
+            f"{dataset.frame_numbers[-1]} and hold their last one; the shortest, {min(short)[1]}, has "
+            f"{min(short)[0]}")
 
 
 def add_epoch(args, history: dict, train: tuple[float, float], test: tuple[float, float], started: float):

@@ -456,6 +456,15 @@ def test_a_list_names_the_test_videos_with_or_without_folder_and_suffix(tmp_path
     assert "not there" not in printed(capsys)
 
 
+@pytest.mark.parametrize("line", ["Bend/anna 2.mp4", "Bend/anna.2", "Bend/anna, carla.mov", "Bend/ann"])
+def test_a_name_that_is_not_there_takes_no_other_video(tmp_path, capsys, line):
+    tree(tmp_path / "data", "Bend/anna.mov", "Bend/ben.mov", "Wave/ben 2.mov", "Wave/carla.mov")
+    (tmp_path / "list").write_text(f"{line}\nWave/ben 2.mov\n")
+    data = load(tmp_path / "data", split=str(tmp_path / "list"))
+    assert [video.name for video in data.test] == ["Wave/ben 2"]
+    assert "1 names of the list are not there" in printed(capsys)
+
+
 def test_names_of_a_list_that_are_not_there_are_counted_and_named(tmp_path, capsys):
     tree(tmp_path / "data", *OWN)
     (tmp_path / "list").write_text("Bend/3\nWave/3\nv_Wave_g09_c01.avi 2\nBend/3.mov\nanna\n")
@@ -893,7 +902,7 @@ def test_what_the_decoder_delivers_is_a_videos_length(tmp_path, make):
     assert end == len(shown) and all(number <= end for number in unreadable)
     assert all(torch.equal(frame, clip[end - 1]) for frame in clip[end:])  # the last one is held
     dataset = Dataset_CRNN([Video("x", str(path), "A", "", label=0)], numbers, 48, 64)
-    assert torch.equal(dataset[0][0], clip) and dataset.counts[0] == len(shown)
+    assert torch.equal(dataset[0][0], clip) and dataset.ends[0] == len(shown)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows forbids such names")
@@ -924,6 +933,35 @@ def test_few_frames_are_in_memory_at_a_time(tmp_path, monkeypatch):
     assert sum(frames) == 28 and max(frames) > 1 and max(size) <= 8_000_000
 
 
+def test_a_picture_twice_in_two_formats_is_refused(tmp_path):
+    for name in ("img_1.jpg", "img_2.jpg", "img_1.png", "img_2.png"):
+        Image.new("RGB", (8, 8)).save(tmp_path / name)
+    with pytest.raises(InputError, match="several series of images"):
+        read(tmp_path, [1, 2], 8, 8)
+
+
+def test_reading_a_clip_does_not_change_which_frames_the_next_read_takes(tmp_path, monkeypatch):
+    write_video(tmp_path / "film.avi", make_images(0, count=8))
+    monkeypatch.setattr(functions, "count_frames", lambda path: 100)  # packets, of which most cannot be decoded
+    dataset = Dataset_CRNN([Video("A/film", str(tmp_path / "film.avi"), "A", "")], [1, 4, 7, 10], 8, 8, clips=4)
+    before = dataset.frame_numbers_of(0)
+    dataset[0]
+    assert dataset.frame_numbers_of(0) == before and dataset.ends[0] == 8
+
+
+def test_seconds_begin_at_the_start_of_a_recording_that_began_earlier(tmp_path):
+    with av.open(str(tmp_path / "film.ts"), "w") as container:
+        stream = container.add_stream("mpeg4", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for number, image in enumerate(make_images(0, count=10, height=48, width=64)):
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+            frame.pts = 25 * 3600 + number
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    times = functions.frame_times(str(tmp_path / "film.ts"))
+    assert times == pytest.approx([number / 25 for number in range(10)], abs=0.001)
+
+
 def test_two_series_of_images_in_one_folder_are_refused(tmp_path):
     for name, n in itertools.product(("rgb", "flow"), (1, 2)):
         Image.new("RGB", (8, 8)).save(tmp_path / f"{name}_{n}.jpg")
@@ -942,7 +980,7 @@ def test_a_short_video_holds_its_last_frame_and_is_counted(tmp_path, capsys, sto
     dataset = Dataset_CRNN(videos, FRAMES, 20, 20)
     clip, _ = dataset[1]
     assert all(torch.equal(clip[t], clip[6]) for t in (7, 8, 9)) and not torch.equal(clip[5], clip[6])
-    assert dataset.counts.tolist() == [0, 7]
+    assert dataset.ends.tolist() == [0, 7]
     functions.say_short_videos(dataset)
     functions.say_short_videos(dataset)
     out, err = capsys.readouterr()
@@ -991,7 +1029,7 @@ def test_the_nearest_readable_frame_stands_in_and_each_video_is_named_once(small
     dataset[0]
     err = capsys.readouterr().err
     assert err.count("v_Punch_g01_c01: frame 3, 4, 5, 8 cannot be read; the nearest readable one stands") == 1
-    assert dataset.counts[0] == 0  # it is not short
+    assert dataset.ends[0] == 0  # it is not short
 
 
 UNREADABLE = {  # files below data_path, and their content
