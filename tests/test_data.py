@@ -942,8 +942,9 @@ def test_a_picture_twice_in_two_formats_is_refused(tmp_path):
 
 def test_reading_a_clip_does_not_change_which_frames_the_next_read_takes(tmp_path, monkeypatch):
     write_video(tmp_path / "film.avi", make_images(0, count=8))
-    monkeypatch.setattr(functions, "count_frames", lambda path: 100)  # packets, of which most cannot be decoded
-    dataset = Dataset_CRNN([Video("A/film", str(tmp_path / "film.avi"), "A", "")], [1, 4, 7, 10], 8, 8, clips=4)
+    monkeypatch.setattr(functions, "count_frames", lambda path: 100)  # packets; few can be decoded
+    video = Video("A/film", str(tmp_path / "film.avi"), "A", "")
+    dataset = Dataset_CRNN([video], [1, 4, 7, 10], 8, 8, clips=4)
     before = dataset.frame_numbers_of(0)
     dataset[0]
     assert dataset.frame_numbers_of(0) == before and dataset.ends[0] == 8
