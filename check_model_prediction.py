@@ -135,9 +135,6 @@ def find_checkpoint(options: argparse.Namespace) -> tuple[dict, Path]:
         states = [load_checkpoint(file) for file in options.checkpoint]
         states = [state.get("state_dict", state) for state in states]
         is_ours = len(states) == 1 and states[0].keys() >= {"model", "args", "action_names"}
-        if is_ours and (options.action_name_path or options.img_x or options.img_y or options.frames):
-            raise InputError(f"{options.checkpoint[0]} tells its actions, sizes and frames: leave out the "
-                             "flags of raw state dicts")
         return states[0] if is_ours else from_raw_weights(states, options), Path(options.checkpoint[0])
     folder = options.save_model_path
     if not folder:
@@ -230,6 +227,8 @@ def load_model(options: argparse.Namespace, device: torch.device) -> Trained:
     name = checkpoint.get("name") or model_name(checkpoint["model"], str(path))
     if options.model and options.model != name:
         raise InputError(f"{path} is no checkpoint of {options.model} but of {name}: leave --model out")
+    if checkpoint["epoch"] and (options.action_name_path or options.img_x or options.img_y or options.frames):
+        raise InputError(f"{path} tells its actions, sizes and frames: leave out flags of raw state dicts")
     script = importlib.import_module(SCRIPTS[name])
     args = argparse.Namespace(**saved_args(checkpoint, script.PARAMETERS))
     T, trained_on = len(select_frames(args)), args.data_path
@@ -285,7 +284,8 @@ def predict_list(options: argparse.Namespace, trained: Trained, device) -> None:
 
 def say_what_names_do_not_tell(options: argparse.Namespace, trained: Trained, videos: list[Video]) -> None:
     """Say that videos of another folder count as training's by name, and that a list fits no frame rate."""
-    if os.path.realpath(trained.args.data_path) != os.path.realpath(trained.trained_on):
+    elsewhere = os.path.realpath(trained.args.data_path) != os.path.realpath(trained.trained_on)
+    if elsewhere and trained.sides["train"]:
         say("Split", f"by name: a video counts as train or test if {trained.trained_on} had one of its name")
     new = [video.path for video in videos if side_of(video, trained.sides) == "new"]
     fast = sum(bool(fit_frame_rate(trained, path, options)[1]) for path in new)
