@@ -73,6 +73,7 @@ def test_videos_that_came_after_the_training_are_new(trained, small_data, tmp_pa
     assert table["split"].value_counts().to_dict() == {"train": 18, "test": 6, "new": 1}
     assert table.loc["v_Punch_g99_c01", "split"] == "new"
     assert re.search(r"^Accuracy new +[0-9.]+% +of 1 videos", out, re.M)
+    assert "Split   by name: a video counts as train or test if" in out  # as it is another folder
 
 
 def test_an_older_checkpoint_knows_its_test_videos_only(trained, small_data, tmp_path):
@@ -326,6 +327,7 @@ FLAGS = {  # wrong flags, and what the message must name
     "no model": ([], ["--model", "--save_model_path", "--checkpoint"]),
     "no video to draw": (["--model", "CRNN", "--plot", "a.png"], ["--plot", "--video"]),
     "no clips": (["--model", "CRNN", "--clips", "0"], ["--clips"]),
+    "no list": (["--model", "CRNN", "--video", "a.avi", "--output", "a.pkl"], ["--output", "--video"]),
     "unknown model": (["--model", "C3D"], ["--model", "Conv3D"]),
 }
 
@@ -335,6 +337,12 @@ def test_wrong_flags_are_named(case, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     flags, words = FLAGS[case]
     assert_refused(predict(*flags, check=False), *words, status=2)
+
+
+def test_a_checkpoint_that_tells_its_sizes_takes_no_flags_of_raw_weights(trained, small_data):
+    done = predict("--save_model_path", trained("Conv3D"), "--frames", 4,
+                   "--video", small_data / "jpegs" / "v_Punch_g03_c01", check=False)
+    assert_refused(done, "tells its actions, sizes and frames")
 
 
 # ------------------------------------------------------------------------------ any weights
