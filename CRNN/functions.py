@@ -1284,7 +1284,7 @@ def parallelize(model: nn.Module, device: torch.device) -> nn.Module:
 HISTORIES = ("train_loss", "train_score", "test_loss", "test_score")
 # parameters that a resumed run may change: the rest decide what is learnt
 MAY_CHANGE = {"data_path", "action_name_path", "save_model_path", "epochs", "num_workers", "log_interval",
-              "resume", "demo", "cache_features", "keep_all_epochs"}
+              "resume", "demo", "cache_features"}
 
 
 @contextlib.contextmanager
