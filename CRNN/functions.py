@@ -165,11 +165,14 @@ def walk(data_path: str, passed_over: Counter) -> Iterator[tuple[str, str, tuple
             passed_over["pictures beside videos or folders"] += len(images)
         for name in films:
             yield os.path.join(folder, name), os.path.splitext(name)[0], folders
-        frames = [name for name in subfolders  # of UCF101; unopened, as it has 2.5 million
-                  if VIDEO_NAME.fullmatch(name) and os.path.exists(frame_path(os.path.join(folder, name), 1))]
-        for name in frames:
-            yield os.path.join(folder, name), name, folders
-        subfolders[:] = [name for name in subfolders if name not in set(frames)]
+        others = []
+        for name in subfolders:
+            path = os.path.join(folder, name)
+            if VIDEO_NAME.fullmatch(name) and os.path.exists(frame_path(path, 1)):
+                yield path, name, folders  # unopened: UCF101 has 2.5 million frames
+            else:
+                others.append(name)
+        subfolders[:] = others
         if len(folders) == 4:
             passed_over["folders too deep"] += len(subfolders)
             subfolders.clear()
@@ -423,7 +426,8 @@ def frame_times(path: str) -> list[float]:
                     times.append(float((packet.dts if packet.pts is None else packet.pts) * stream.time_base))
     except Exception as error:  # damaged data can raise nearly anything
         refuse_system_error(error, path)
-    return [time - min(times) for time in sorted(times)]
+    first = min(times, default=0)
+    return [time - first for time in sorted(times)]
 
 
 def decode(path: str) -> Iterator[tuple[int, av.VideoFrame]]:
@@ -484,7 +488,7 @@ def resize(frames: Iterator, img_x: int, img_y: int) -> Iterator[tuple[int, torc
         at_once = max(1, 8_000_000 // math.prod(shape))  # faster than singly, but large ones fill memory
         while group := list(islice(same_size, at_once)):
             X = torch.from_numpy(np.stack([pixels for _, pixels in group]))
-            X = X.permute(0, 3, 1, 2)  # (4, C, H, W)
+            X = X.permute(0, 3, 1, 2)  # (group, C, H, W)
             X = F.interpolate(X, size=(img_x, img_y), mode="bilinear", antialias=True)
             yield from zip([number for number, _ in group], X, strict=True)
 

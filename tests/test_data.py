@@ -240,6 +240,7 @@ LISTS = {
     "a pickled list": pickle.dumps(ACTIONS),
     "a text file": b"Biking\nHandstandPushups\nPunch",
     "... as Windows writes it": b"\xef\xbb\xbfBiking\r\n\r\n HandstandPushups \r\nPunch\r\n",
+    "UCF101's classInd.txt": b"1 Biking\n2 HandstandPushups\n3 Punch\n",
 }
 
 
