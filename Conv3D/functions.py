@@ -1212,8 +1212,9 @@ def unreadable_videos_named(args: argparse.Namespace, videos: list[Video]):
         message = (f"{len(paths):,} of {len(videos):,} videos cannot be read: {shown}\n"
                    "Remove them or fetch them again")
         output = Path(args.save_model_path) / "unreadable_videos.txt"
-        with contextlib.suppress(InputError), atomic_file(output) as file:
-            file.write("".join(f"{path}\n" for path in paths).encode("utf-8", "surrogateescape"))
+        with contextlib.suppress(InputError):  # a folder that cannot be written to
+            with atomic_file(output) as file:
+                file.write("".join(f"{path}\n" for path in paths).encode("utf-8", "surrogateescape"))
             message += f"; all are named in {output}"
         raise InputError(message) from None
 
