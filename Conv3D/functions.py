@@ -56,8 +56,6 @@ import torch.nn.functional as F
 from av.video.reformatter import VideoReformatter
 from matplotlib.figure import Figure
 from PIL import Image, ImageOps
-from sklearn.datasets import load_sample_images
-from sklearn.model_selection import StratifiedGroupKFold, train_test_split
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 from tqdm import tqdm
 
@@ -222,6 +220,8 @@ def split_videos(videos: list[Video], split: str, seed: int) -> tuple[list[Video
     action; official1..3: the test lists of UCF101 (http://crcv.ucf.edu/data/UCF101.php), by group;
     folders: as the folders train and test have them; else a text file that names the test videos, one a line.
     """
+    from sklearn.model_selection import train_test_split  # here, as it takes a second
+
     has_folders = any(video.side for video in videos)
     if has_folders and split != "folders":
         raise InputError(f"--split {split}: --data_path has the folders train and test; keep to them by "
@@ -252,6 +252,8 @@ def split_videos(videos: list[Video], split: str, seed: int) -> tuple[list[Video
 
 def hold_out_sources(videos: list[Video], seed: int) -> list[Video]:
     """Return the test videos: whole sources, about a quarter of each action, at best of every action."""
+    from sklearn.model_selection import StratifiedGroupKFold  # here, as it takes a second
+
     if not any(video.source for video in videos):
         raise InputError("--split group needs to know which videos come from one source: put those in one "
                          "folder, <Action>/<source>/<video>, or name them ..._g01_c01; or --split random")
@@ -1576,6 +1578,8 @@ def make_demo_data(data_path: str, action_name_path: str) -> None:
 
 
 def write_demo_videos(data_path: Path) -> None:
+    from sklearn.datasets import load_sample_images  # here, as it takes a second
+
     rng = np.random.default_rng(0)
     photos = load_sample_images().images  # two uint8 (427, 640, 3): a temple, a flower
     for group in range(1, DEMO_GROUPS + 1):
