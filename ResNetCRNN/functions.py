@@ -623,13 +623,14 @@ def make_loader(dataset: Dataset, args: argparse.Namespace, shuffle: bool) -> Da
         sampler, batch_size = range(RANK, len(dataset), WORLD_SIZE), max(1, batch_size // args.clips)
     return DataLoader(dataset, batch_size, sampler=sampler, num_workers=args.num_workers,
                       persistent_workers=args.num_workers > 0, pin_memory=torch.cuda.is_available(),
-                      worker_init_fn=ignore_interrupt,
+                      worker_init_fn=start_worker,
                       generator=torch.Generator())  # or starting workers would draw dropout's random numbers
 
 
-def ignore_interrupt(worker_id: int) -> None:
-    """Leave Ctrl-C to the main process, which ends its workers."""
+def start_worker(worker_id: int) -> None:
+    """Leave Ctrl-C, and what it cuts off, to the main process, which ends its workers."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sys.excepthook = lambda *error: None  # the thread that hands over tensors complains when that one ends
 
 
 # ------------------------------------------------------------------------------ 3. Models
@@ -987,7 +988,7 @@ def cache_features(args: argparse.Namespace, model: nn.Module, videos: list[Vide
             folder.mkdir(exist_ok=True)
         missing = [index for index in range(len(videos))[RANK::WORLD_SIZE] if not paths[index].exists()]
         loader = DataLoader(clips, max(1, 16 // args.clips), sampler=missing, num_workers=args.num_workers,
-                            pin_memory=torch.cuda.is_available(), worker_init_fn=ignore_interrupt)
+                            pin_memory=torch.cuda.is_available(), worker_init_fn=start_worker)
         extract = Features(model.module.encoder).eval()
         extract = extract if TORCHRUN else nn.DataParallel(extract)
         done = iter(missing)
