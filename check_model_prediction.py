@@ -328,7 +328,7 @@ def predict_videos(options: argparse.Namespace, trained: Trained, device: torch.
         if options.plot:
             with atomic_file(options.plot) as file, warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # the font lacks some writing systems
-                plot_timeline(table, read_strip(path, moments)).savefig(file, format="png", dpi=100)
+                plot_timeline(table, read_strip(path, moments)).savefig(file, format="png", dpi=140)
             print(f"\nOutput  {options.plot}")
     if options.csv and tables:
         with atomic_file(options.csv) as file:
@@ -446,20 +446,21 @@ def read_strip(path: str, moments: list) -> list[tuple[float, np.ndarray]]:
 def plot_timeline(table: pd.DataFrame, strip: list) -> Figure:
     """Draw frames of a video over time, and below them the probabilities of its likeliest actions."""
     seconds = max(table.attrs["seconds"], table["end"].max(), 0.1)
-    # inches; the axes are 10 wide; no height if none of the pictures can be read
-    heights = [9.6 / max(len(strip), 6) * picture.shape[0] / picture.shape[1] for _, picture in strip]
+    # inches; the axes are 7.2 wide; no height if none of the pictures can be read
+    width = 6.9 / max(len(strip), 6)
+    heights = [width * picture.shape[0] / picture.shape[1] for _, picture in strip]
     tallest = max(heights, default=0)
-    inches = 5 + tallest
-    figure = Figure(figsize=(11, inches))
-    draw_probabilities(figure.add_axes([0.07, 0.6 / inches, 10 / 11, 3 / inches]), table, seconds)
-    top = figure.add_axes([0.07, 4.5 / inches, 10 / 11, tallest / inches])
+    inches = 4.6 + tallest
+    figure = Figure(figsize=(8, inches))
+    draw_probabilities(figure.add_axes([0.08, 0.6 / inches, 0.9, 2.6 / inches]), table, seconds)
+    top = figure.add_axes([0.08, 4.2 / inches, 0.9, tallest / inches])
     for place, ((second, picture), height) in enumerate(zip(strip, heights, strict=True)):
-        middle, half = 10 * (place + 0.5) / len(strip), 4.8 / max(len(strip), 6)
+        middle, half = 7.2 * (place + 0.5) / len(strip), width / 2
         top.imshow(picture, extent=(middle - half, middle + half, 0, height), aspect="auto",
                    interpolation="nearest" if picture.shape[1] < 100 else None)  # do not blur small frames
-        top.text(middle, -0.04, f"{second:.{1 if seconds > 3 else 2}f} s", ha="center", va="top", fontsize=9,
+        top.text(middle, -0.03, f"{second:.{1 if seconds > 3 else 2}f} s", ha="center", va="top", fontsize=9,
                  color="dimgray")
-    top.set(xlim=(0, 10), ylim=(0, max(tallest, 0.1)))
+    top.set(xlim=(0, 7.2), ylim=(0, max(tallest, 0.1)))
     top.axis("off")
     name = os.path.basename(os.path.normpath(table["video"].iloc[0]))
     top.set_title(name.encode("utf-8", "backslashreplace").decode(), loc="left", parse_math=False)
@@ -485,7 +486,8 @@ def draw_probabilities(axes: Axes, table: pd.DataFrame, seconds: float) -> None:
     axes.grid(alpha=0.3)
     handles, labels = axes.get_legend_handles_labels()
     legend = axes.legend(handles[::-1], labels[::-1], loc="lower left", bbox_to_anchor=(0, 1),
-                         ncol=4 if len(actions) == 4 else 3, frameon=False, borderaxespad=0.2)
+                         ncol=max(2, min(4, 90 // (max(map(len, labels)) + 8))),  # 90 letters fit
+                         frameon=False, borderaxespad=0.2)
     for text in legend.get_texts():
         text.set_parse_math(False)  # a name may hold dollar signs
 

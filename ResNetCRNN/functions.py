@@ -1523,7 +1523,7 @@ def add_epoch(args, history: dict, train: tuple[float, float], test: tuple[float
 def plot_curves(file, name: str, history: dict) -> None:
     """Draw loss and accuracy by epoch, the best epoch marked, as a PNG."""
     best, epochs = best_epoch(history), range(1, len(history["test_score"]) + 1)
-    figure = Figure(figsize=(10, 4), layout="constrained")
+    figure = Figure(figsize=(8, 3.6), layout="constrained")
     panels = (("loss", "loss", 1), ("score", "accuracy (%)", 100))
     for axes, (key, ylabel, scale) in zip(figure.subplots(1, 2), panels, strict=True):
         for side, line, color in (("train", ".--", "#0072B2"), ("test", ".-", "#D55E00")):
@@ -1535,7 +1535,7 @@ def plot_curves(file, name: str, history: dict) -> None:
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.3)
         axes.legend()
-    figure.savefig(file, format="png", dpi=150)
+    figure.savefig(file, format="png", dpi=180)
 
 
 def print_outcome(args: argparse.Namespace, name: str, history: dict) -> None:
