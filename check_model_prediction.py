@@ -278,8 +278,9 @@ def predict_list(options: argparse.Namespace, trained: Trained, device) -> None:
     print(f"Output  {output}\n        {len(table):,} videos; look at them in check_video_predictions.ipynb")
     for split in ("train", "test", "new", "unknown"):
         part = table[table["split"] == split]
+        right = part["y"] == part["y_pred"]
         if len(part):
-            print(f"Accuracy {split:<7} {(part['y'] == part['y_pred']).mean():6.1%}  of {len(part):,} videos")
+            print(f"Accuracy {split:<7} {right.mean():6.1%}  {right.sum():,} of {len(part):,} videos")
 
 
 def say_what_names_do_not_tell(options: argparse.Namespace, trained: Trained, videos: list[Video]) -> None:

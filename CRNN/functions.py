@@ -136,7 +136,7 @@ def find_videos(data_path: str) -> list[Video]:
             action = match["action"] if match else below[0]
             source = f"g{int(group['group'])}" if group else name_key(below[1]) if len(below) > 1 else ""
             videos.append(Video(name, path, action, source, side))
-    reasons = ", ".join(f"{count:,} {reason}" for reason, count in passed_over.items() if count)
+    reasons = ", ".join(f"{reason}: {count:,}" for reason, count in passed_over.items() if count)
     if not videos:
         raise InputError(f"{data_path} holds no video: no <Action>/<video> file or folder of frames, and "
                          f"none named v_<Action>_gNN_cNN (passed over: {reasons or 'nothing'})")
@@ -293,7 +293,7 @@ def listed_videos(videos: list[Video], path: str) -> list[Video]:
         if not matches:
             unknown.append(line.strip())
     if unknown:
-        say("", f"{len(unknown):,} names of the list are not there, such as {', '.join(unknown[:3])}")
+        say("", f"Names of the list that are not there: {len(unknown):,}, such as {', '.join(unknown[:3])}")
     return sorted(test)
 
 
@@ -1477,21 +1477,21 @@ def print_split(split: str, train: list[Video], test: list[Video]) -> None:
         ranked = counts.most_common()
         (most, highest), (fewest, lowest) = ranked[0], ranked[-1]
         if lowest < highest:
-            say("", f"{side}: {lowest:,} videos ({fewest}) to {highest:,} ({most}) an action")
+            say("", f"{side}: {lowest:,} ({fewest}) to {highest:,} ({most}) videos an action")
         else:
-            say("", f"{side}: {lowest:,} videos of each action")
+            say("", f"{side}: {lowest:,} of each action")
         missing = sorted(action for action, count in counts.items() if count == 0)
         if missing:
             say("", f"No {side} video: {', '.join(missing)}")
     sources = {video.source for video in train}
     shared = sum(video.source in sources for video in test if video.source)
-    unknown = sum(not video.source for video in (*train, *test))
+    unknown = [not video.source for video in (*train, *test)]
     if shared:
         say("", f"{shared:,} of the {len(test):,} test videos ({shared / len(test):.1%}) have a sibling from "
             "the same source in training: not a fair test. --split group is")
-    if unknown:
-        say("", f"The source of {unknown:,} videos is not known: siblings of training videos may be among "
-            "those of the test, unseen. Folders <Action>/<source>/<video> tell it")
+    if any(unknown):
+        say("", f"The source of {sum(unknown):,} of {len(unknown):,} videos is not known: siblings of "
+            "training videos may be among those of the test. Folders <Action>/<source>/<video> tell it")
 
 
 def say_short_videos(dataset: Dataset) -> None:

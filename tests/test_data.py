@@ -127,12 +127,12 @@ def test_every_suffix_of_video_counts_in_any_case(tmp_path):
 
 
 PASSED_OVER = {
-    "2 files of other kinds": ["notes.md", "Bend/list.txt"],
-    "1 videos in no class folder": ["film.mp4"],
-    "1 videos deeper than": ["Bend/anna/monday/1.mov"],
-    "1 empty folders": ["Wave/"],
-    "3 pictures": ["cover.jpg", "Bend/1.png", "Bend/2.png"],
-    "1 folders too deep": ["a/b/c/d/e/1.mov"],
+    "files of other kinds: 2": ["notes.md", "Bend/list.txt"],
+    "videos in no class folder: 1": ["film.mp4"],
+    "videos deeper than <Action>/<source>/<video>: 1": ["Bend/anna/monday/1.mov"],
+    "empty folders: 1": ["Wave/"],
+    "pictures beside videos or folders: 3": ["cover.jpg", "Bend/1.png", "Bend/2.png"],
+    "folders too deep: 1": ["a/b/c/d/e/1.mov"],
 }
 
 
@@ -172,7 +172,7 @@ def test_two_videos_of_one_name_are_an_error_that_names_both(tmp_path, files):
 def test_a_class_folder_is_looked_through_even_if_it_holds_a_frame(tmp_path, capsys):
     tree(tmp_path, "Bend/frame000001.jpg", "Bend/1.mov", "Bend/anna/2.mov", "Wave/3.mov")
     assert [video.name for video in find_videos(str(tmp_path))] == ["Bend/1", "Bend/anna/2", "Wave/3"]
-    assert "1 pictures" in printed(capsys)
+    assert "pictures beside videos or folders: 1" in printed(capsys)
 
 
 def test_links_are_followed_and_broken_ones_counted(tmp_path, capsys):
@@ -181,7 +181,7 @@ def test_links_are_followed_and_broken_ones_counted(tmp_path, capsys):
     link(data / "Bend", tmp_path / "elsewhere")
     link(data / "Wave" / "4.mov", "gone.mov")
     assert [video.name for video in find_videos(str(data))] == ["Bend/1", "Bend/2", "Wave/3"]
-    assert "1 broken links" in printed(capsys)
+    assert "broken links: 1" in printed(capsys)
 
 
 @pytest.mark.parametrize("place", ["itself", "Wave/itself"])
@@ -189,7 +189,7 @@ def test_a_link_to_itself_is_a_broken_one(tmp_path, capsys, place):
     tree(tmp_path, "Wave/3.mov")
     link(tmp_path / place, "itself")
     assert [video.name for video in find_videos(str(tmp_path))] == ["Wave/3"]
-    assert "1 broken links" in printed(capsys)
+    assert "broken links: 1" in printed(capsys)
 
 
 def test_a_link_to_the_folder_above_ends_somewhere_and_is_said(tmp_path, capsys):
@@ -409,7 +409,7 @@ def test_train_and_test_folders_are_the_split_and_no_other_is_taken(tmp_path, ca
     data = load(tmp_path, split="folders")
     assert {video.name for video in data.test} == {f"{test}/Bend/1", f"{test}/Wave/anna/1"}
     assert len(data.train) == 4 and actions_of(data.train) == {"Bend", "Wave"}
-    assert f"2 videos outside of {train.lower()} and {test.lower()}" in printed(capsys)
+    assert f"videos outside of {train.lower()} and {test.lower()}: 2" in printed(capsys)
     (tmp_path / "list.txt").write_text("x")
     for split in ("random", "group", "official1", str(tmp_path / "list.txt")):
         with pytest.raises(InputError, match="keep to them by --split folders"):
@@ -463,7 +463,7 @@ def test_a_name_that_is_not_there_takes_no_other_video(tmp_path, capsys, line):
     (tmp_path / "list").write_text(f"{line}\nWave/ben 2.mov\n")
     data = load(tmp_path / "data", split=str(tmp_path / "list"))
     assert [video.name for video in data.test] == ["Wave/ben 2"]
-    assert "1 names of the list are not there" in printed(capsys)
+    assert "Names of the list that are not there: 1" in printed(capsys)
 
 
 def test_names_of_a_list_that_are_not_there_are_counted_and_named(tmp_path, capsys):
@@ -472,7 +472,7 @@ def test_names_of_a_list_that_are_not_there_are_counted_and_named(tmp_path, caps
     data = load(tmp_path / "data", split=str(tmp_path / "list"))
     assert [video.name for video in data.test] == ["Bend/3"] and len(data.train) == len(OWN) - 1
     out = printed(capsys)
-    assert "3 names of the list are not there" in out and "Wave/3, v_Wave_g09_c01.avi 2, anna" in out
+    assert "Names of the list that are not there: 3" in out and "Wave/3, v_Wave_g09_c01.avi 2, anna" in out
 
 
 REFUSED_LISTS = {
@@ -508,9 +508,9 @@ def test_the_start_says_how_many_videos_each_side_has(tmp_path, capsys):
     out = printed(capsys)
     assert "11 videos of 4 actions, frames 1 to 28 (28)" in out
     assert "8 videos to train on, 3 to test on" in out
-    assert "training: 0 videos (Run) to 5 (Bend) an action" in out and "test: 0 videos (Jump) to 1" in out
+    assert "training: 0 (Run) to 5 (Bend) videos an action" in out and "test: 0 (Jump) to 1 (" in out
     assert "No training video: Run" in out and "No test video: Jump" in out
-    assert "The source of 11 videos is not known" in out
+    assert "The source of 11 of 11 videos is not known" in out
 
 
 def test_the_start_says_how_many_test_videos_have_a_sibling_in_training(tmp_path, capsys):
@@ -526,7 +526,7 @@ def test_the_start_says_how_many_test_videos_have_a_sibling_in_training(tmp_path
     load(tmp_path / "mixed", split="folders")
     out = printed(capsys)
     assert "1 of the 4 test videos (25.0%) have a sibling" in out
-    assert "The source of 2 videos is not known" in out
+    assert "The source of 2 of 6 videos is not known" in out
 
 
 def test_a_single_action_is_said_to_be_one(tmp_path, capsys):
@@ -1181,7 +1181,8 @@ def skipped(out: str) -> Counter:
     """{reason: count} of the line on what was passed over."""
     line = re.search(r"^Skipped (.*(?:\n {8}.*)*)", out, re.MULTILINE)
     parts = " ".join(line[1].split()).split(", ") if line else []
-    return Counter({part.split(" ", 1)[1]: int(part.split(" ", 1)[0].replace(",", "")) for part in parts})
+    pairs = [part.rsplit(": ", 1) for part in parts]
+    return Counter({reason: int(count.replace(",", "")) for reason, count in pairs})
 
 
 def check_that_all_is_accounted_for(root: Path, data: functions.Data, out: str) -> None:
