@@ -244,9 +244,9 @@ def load_model(options: argparse.Namespace, device: torch.device) -> Trained:
     load_weights(model, checkpoint["model"], path)
     print(f"Weights {path}, epoch {checkpoint['epoch']}" if checkpoint["epoch"] else f"Weights {path}")
     sides = {side: set(checkpoint.get(f"{side}_videos", [])) for side in ("train", "test")}
-    if args.split == "folders" and args.data_path != trained_on:  # its folder train, or test
+    if args.split == "folders":  # --data_path may be its folder train, or test
         for names in sides.values():
-            names |= {name.partition("/")[2] for name in names}
+            names |= {name.removeprefix(f"{os.path.basename(args.data_path)}/") for name in names}
     return Trained(name, parallelize(model, device), args, checkpoint["action_names"], sides,
                    checkpoint.get("frame_rate"), trained_on)
 
@@ -345,7 +345,7 @@ def expand(path: str) -> list[str]:
     found = [video for video, *_ in walk(path, passed_over)] if os.path.isdir(path) else []
     pictures = passed_over["pictures beside videos or folders"]
     if found and pictures:
-        say("Skipped", f"{pictures:,} pictures beside videos or folders, in {path}")
+        say("Skipped", f"pictures beside videos or folders: {pictures:,}, in {path}")
     return found or [path]
 
 

@@ -76,6 +76,16 @@ def test_videos_that_came_after_the_training_are_new(trained, small_data, tmp_pa
     assert "Split   by name: a video counts as train or test if" in out  # as it is another folder
 
 
+def test_a_list_of_the_folder_train_or_test_alone_knows_its_videos(tmp_path):
+    for name in ("train/Bend/1", "train/Bend/2", "train/Wave/1", "test/Bend/1", "test/Wave/1", "test/Wave/3"):
+        write_frames(tmp_path / "jpegs" / name, make_images(len(name), count=10))
+    train("Conv3D", tmp_path, tmp_path / "out", "--action_name_path", "none", "--split", "folders")
+    for side in ("train", "test"):
+        predict("--save_model_path", tmp_path / "out", "--data_path", tmp_path / "jpegs" / side,
+                "--output", tmp_path / "list.pkl")
+        assert pd.read_pickle(tmp_path / "list.pkl")["split"].tolist() == 3 * [side]
+
+
 def test_an_older_checkpoint_knows_its_test_videos_only(trained, small_data, tmp_path):
     checkpoint = load(trained("Conv3D") / "Conv3D_epoch2.pth")
     del checkpoint["train_videos"], checkpoint["name"]
@@ -114,6 +124,16 @@ def test_top_five_of_video_files_and_frame_folders(trained, tmp_path):
     assert len(table) == 2 * len(ACTIONS) and set(table["video"].map(lambda path: Path(path).name)) == {
         "my walk", "clip.mp4"}
     np.testing.assert_allclose(table.groupby("video")["probability"].sum(), 1, rtol=1e-5)
+
+
+def test_a_folder_of_videos_says_which_pictures_it_passes_over(trained, tmp_path):
+    write_frames(tmp_path / "day" / "frames", make_images(1))
+    for name in ("day/a.mp4", "day/evening/b.mp4"):
+        write_video(tmp_path / name, make_images(2))
+    Image.fromarray(make_images(3, count=1)[0]).save(tmp_path / "day" / "cover.png")
+    out = predict("--save_model_path", trained("Conv3D"), "--video", tmp_path / "day").stdout
+    assert re.findall(r"^(\S+)$", out, re.M) == ["a.mp4", "b.mp4", "frames"]
+    assert re.search(r"^Skipped +pictures beside videos or folders: 1, in", out, re.M)
 
 
 def test_without_clips_a_longer_video_says_which_seconds_were_looked_at(trained, tmp_path):

@@ -1,4 +1,5 @@
 """A run that cannot be lost: kills, full disks, damaged files, other parameters, several processes."""
+import argparse
 import os
 import re
 import shutil
@@ -221,6 +222,8 @@ def test_added_and_removed_videos_are_noticed_on_either_side(small_data, tmp_pat
     done = train("CRNN", data, tmp_path / "out", *flags, check=False)
     assert_refused(done, "the test videos: 0 new, 1 gone")
     shutil.copytree(small_data / "jpegs" / "v_Punch_g04_c02", data / "jpegs" / "v_Punch_g04_c02")
+    (tmp_path / "test.txt").rename(tmp_path / "moved.txt")
+    flags[1] = tmp_path / "moved.txt"
     assert "Epoch   2/2" in train("CRNN", data, tmp_path / "out", *flags).stdout
 
 
@@ -291,6 +294,17 @@ def test_all_unreadable_videos_are_named_in_one_run(workers, small_data, tmp_pat
     assert_refused(done, "2 of 24 videos cannot be read", *map(str, videos), "unreadable_videos.txt")
     named = (tmp_path / "out" / "unreadable_videos.txt").read_text().splitlines()
     assert sorted(named) == sorted(map(str, videos))
+
+
+def test_unreadable_videos_are_named_even_if_no_file_can_be_written(tmp_path):
+    (tmp_path / "broken.mp4").write_bytes(b"no video")
+    videos = [functions.Video(path, path, "", "") for path in [str(tmp_path / "broken.mp4")]]
+    args = argparse.Namespace(begin_frame=1, end_frame=11, skip_frame=1, clips=1,
+                              save_model_path=str(tmp_path / "none"))
+    with pytest.raises(functions.InputError, match="1 of 1 videos cannot be read: .*broken.mp4") as error:
+        with functions.unreadable_videos_named(args, videos):
+            raise functions.UnreadableVideo
+    assert "unreadable_videos.txt" not in str(error.value)
 
 
 def test_unreadable_videos_are_named_by_a_list_of_predictions_too(trained, small_data, tmp_path):

@@ -363,6 +363,17 @@ def test_frames_instead_of_cached_features(trained, small_data, tmp_path):
         histories(tmp_path)["test_loss"], histories(trained("ResNetCRNN"))["test_loss"][:1], rtol=1e-2)
 
 
+def test_a_changed_picture_that_a_clip_holds_makes_its_features_old(tmp_path):
+    write_frames(tmp_path / "video", make_images(0, count=6))
+    video = functions.Video("video", str(tmp_path / "video"), "Punch", "")
+    states = [functions.file_state(video, [1, 2, 9], 1)]  # 6 is held for 9
+    for number in (2, 6, 4):
+        path = tmp_path / "video" / f"frame{number:06d}.jpg"
+        path.write_bytes(path.read_bytes() + b" ")
+        states.append(functions.file_state(video, [1, 2, 9], 1))
+    assert len(set(states)) == 3 and states[2] == states[3]
+
+
 def test_features_are_computed_once_and_anew_when_a_video_changes(trained, small_data, tmp_path):
     output = (trained("ResNetCRNN") / "output.txt").read_text()
     assert features_computed(output) == [18, 6]
