@@ -964,6 +964,24 @@ def test_seconds_begin_at_the_start_of_a_recording_that_began_earlier(tmp_path):
     assert times == pytest.approx([number / 25 for number in range(10)], abs=0.001)
 
 
+@pytest.mark.skipif("libvpx" not in av.codecs_available, reason="writes VP8")
+def test_packets_that_show_nothing_are_no_frames(tmp_path):
+    whole = film(tmp_path / "whole.webm", make_images(0, count=10), "libvpx")
+    with av.open(str(whole)) as source, av.open(str(tmp_path / "hidden.webm"), "w") as container:
+        stream = container.add_stream_from_template(source.streams.video[0])
+        for number, packet in enumerate(packet for packet in source.demux(video=0) if packet.size):
+            data = bytearray(packet)
+            if number in (3, 7):
+                data[0] &= ~0x10  # VP8's show_frame: pictures that others refer to need not be shown
+            hidden = av.Packet(bytes(data))
+            hidden.pts, hidden.dts, hidden.time_base = packet.pts, packet.dts, packet.time_base
+            hidden.is_keyframe, hidden.stream = packet.is_keyframe, stream
+            container.mux(hidden)
+    assert len(functions.frame_times(str(whole))) == 10
+    assert len(functions.frame_times(str(tmp_path / "hidden.webm"))) == 8
+    assert [number for number, _ in functions.decode(str(tmp_path / "hidden.webm"))] == list(range(1, 9))
+
+
 def test_two_series_of_images_in_one_folder_are_refused(tmp_path):
     for name, n in itertools.product(("rgb", "flow"), (1, 2)):
         Image.new("RGB", (8, 8)).save(tmp_path / f"{name}_{n}.jpg")
