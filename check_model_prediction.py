@@ -38,6 +38,7 @@ SCRIPTS = {"Conv3D": "UCF101_3DCNN", "CRNN": "UCF101_CRNN", "ResNetCRNN": "UCF10
 sys.path[:0] = [str(REPO / folder) for folder in SCRIPTS]
 
 from functions import (  # noqa: E402
+    VIDEO_NAME,
     WORLD_SIZE,
     InputError,
     Video,
@@ -63,6 +64,7 @@ from functions import (  # noqa: E402
     say,
     select_frames,
     unreadable_videos_named,
+    video_key,
     walk,
 )
 
@@ -243,10 +245,7 @@ def load_model(options: argparse.Namespace, device: torch.device) -> Trained:
     model = script.build_model(args, len(checkpoint["action_names"]))
     load_weights(model, checkpoint["model"], path)
     print(f"Weights {path}, epoch {checkpoint['epoch']}" if checkpoint["epoch"] else f"Weights {path}")
-    sides = {side: set(checkpoint.get(f"{side}_videos", [])) for side in ("train", "test")}
-    if args.split == "folders":  # --data_path may be its folder train, or test
-        for names in sides.values():
-            names |= {name.removeprefix(f"{os.path.basename(args.data_path)}/") for name in names}
+    sides = {side: set(map(video_key, checkpoint.get(f"{side}_videos", []))) for side in ("train", "test")}
     return Trained(name, parallelize(model, device), args, checkpoint["action_names"], sides,
                    checkpoint.get("frame_rate"), trained_on)
 
@@ -270,7 +269,7 @@ def predict_list(options: argparse.Namespace, trained: Trained, device) -> None:
         "y": [video.action for video in videos],
         "y_pred": [action_names[k] for k in predicted],
         "confidence": confidence.numpy(),
-        "split": [side_of(video, trained.sides) for video in videos],
+        "split": [side_of(video, trained) for video in videos],
     })
     output = options.output or REPO / f"UCF101_{trained.name}_videos_prediction.pkl"
     with atomic_file(output) as file:
@@ -285,22 +284,29 @@ def predict_list(options: argparse.Namespace, trained: Trained, device) -> None:
 
 def say_what_names_do_not_tell(options: argparse.Namespace, trained: Trained, videos: list[Video]) -> None:
     """Say that videos of another folder count as training's by name, and that a list fits no frame rate."""
-    elsewhere = os.path.realpath(trained.args.data_path) != os.path.realpath(trained.trained_on)
-    if elsewhere and trained.sides["train"]:
+    folder, root = (Path(os.path.realpath(path)) for path in (trained.args.data_path, trained.trained_on))
+    if not folder.is_relative_to(root) and trained.sides["train"]:
         say("Split", f"by name: a video counts as train or test if {trained.trained_on} had one of its name")
-    new = [video.path for video in videos if side_of(video, trained.sides) == "new"]
+    new = [video.path for video in videos if side_of(video, trained) == "new"]
     fast = sum(bool(fit_frame_rate(trained, path, options)[1]) for path in new)
     if fast:
         say("Rate", f"{fast:,} of {len(new):,} new videos have another frame rate than the training's, and "
             "look faster or slower than in training: --video fits it, --skip_frame sets it")
 
 
-def side_of(video: Video, sides: dict[str, set]) -> str:
-    """train, test or new; unknown where the checkpoint is too old to know its training videos, or raw."""
-    for side, names in sides.items():
-        if video.name in names:
+def side_of(video: Video, trained: Trained) -> str:
+    """train, test or new; unknown where the checkpoint is too old to know its training videos, or raw.
+
+    A video in the training's folder goes by its path, any other by its name, also below train or test alone.
+    """
+    folder, root = (Path(os.path.realpath(path)) for path in (trained.args.data_path, trained.trained_on))
+    names = [video.name, f"{folder.name}/{video.name}"]
+    if (folder / video.name).is_relative_to(root) and not VIDEO_NAME.fullmatch(video.name):
+        names = [(folder / video.name).relative_to(root).as_posix()]
+    for side, known in trained.sides.items():
+        if not known.isdisjoint(map(video_key, names)):
             return side
-    return "new" if sides["train"] else "unknown"
+    return "new" if trained.sides["train"] else "unknown"
 
 
 # ------------------------------------------------------------------------------ any video
@@ -396,6 +402,7 @@ def predict_clips(trained: Trained, args: argparse.Namespace, path: str, device)
     args.cache_features = False
     script = importlib.import_module(SCRIPTS[trained.name])
     dataset = script.make_dataset(args, [Video(path, path, "", "")], trained.model, device)
+    dataset.counts[0] = count
     log_probabilities, _ = predict(trained.model, device, ClipBatches(dataset))
     rows, seen = [], set()
     for clip, probabilities in zip(dataset.frame_numbers_of(0), log_probabilities.exp(), strict=True):

@@ -53,6 +53,7 @@ import torch
 import torch.distributed as dist
 import torch.nn as nn
 import torch.nn.functional as F
+from av.stream import Disposition
 from av.video.reformatter import VideoReformatter
 from matplotlib.figure import Figure
 from PIL import Image, ImageOps
@@ -101,6 +102,11 @@ def name_key(name: str) -> str:
     return unicodedata.normalize("NFC", name).strip().casefold()
 
 
+def video_key(name: str) -> str:
+    """What names of videos are compared by: v_HandStandPushups_g01_c01 is also written v_Handstand..."""
+    return name.casefold() if VIDEO_NAME.fullmatch(name) else name
+
+
 def frame_path(folder: str, number: int) -> str:
     return os.path.join(folder, f"frame{number:06d}.jpg")
 
@@ -134,7 +140,10 @@ def find_videos(data_path: str) -> list[Video]:
         else:
             name = unicodedata.normalize("NFC", stem if match else "/".join((*folders, stem)))
             action = match["action"] if match else below[0]
-            source = f"g{int(group['group'])}" if group else name_key(below[1]) if len(below) > 1 else ""
+            source = name_key(below[1]) if len(below) > 1 else ""
+            if source == name_key(action):  # as archives of one class unpack: brush_hair/brush_hair/1.avi
+                source = ""
+            source = f"g{int(group['group'])}" if group else source
             videos.append(Video(name, path, action, source, side))
     reasons = ", ".join(f"{reason}: {count:,}" for reason, count in passed_over.items() if count)
     if not videos:
@@ -142,6 +151,10 @@ def find_videos(data_path: str) -> list[Video]:
                          f"none named v_<Action>_gNN_cNN (passed over: {reasons or 'nothing'})")
     if reasons:
         say("Skipped", reasons)
+    actions = {video.action for video in videos}
+    if not sides and all(name_key(action).startswith(TRAIN_FOLDERS + TEST_FOLDERS) for action in actions):
+        raise InputError(f"{data_path} has the folders {', '.join(sorted(actions))}: call the sides of a "
+                         "split train and test, or give one of them by --data_path")
     return unique(videos)
 
 
@@ -184,8 +197,7 @@ def unique(videos: list[Video]) -> list[Video]:
     """Drop the file of a video that is there as a folder, too. Else a name or file twice is an InputError."""
     names, files = {}, {}
     for video in sorted(videos, key=lambda video: os.path.isfile(video.path)):  # folders first
-        key = video.name.casefold() if VIDEO_NAME.fullmatch(video.name) else video.name  # v_HandStandPush...
-        other = names.setdefault(key, video)
+        other = names.setdefault(video_key(video.name), video)
         if other is video:
             other = files.setdefault(os.path.realpath(video.path), video)
         elif os.path.isdir(other.path) and os.path.isfile(video.path):
@@ -283,32 +295,48 @@ def listed_videos(videos: list[Video], path: str) -> list[Video]:
     for video in videos:
         for name in {name_key(video.name), name_key(video.name).rpartition("/")[2]}:
             named[name].add(video)
-    test, unknown = set(), []
-    for line in filter(str.strip, read_lines(path)):
-        matches = next((named[name] for name in names_on(line) if name in named), set())
+    lines = list(filter(str.strip, read_lines(path)))
+    whole = any(clean_name(line) in named for line in lines)  # then a number at the end is of the name
+    test, unknown, numbers = set(), [], defaultdict(set)
+    for line in lines:
+        matches = next((named[name] for name in names_on(line, whole) if name in named), set())
         if len(matches) > 1:
             one, other, *_ = sorted(video.path for video in matches)
             raise InputError(f"{path}: {line.strip()} may be {one} or {other}: add its folder")
         test |= matches
+        for video in matches:
+            if clean_name(line) not in named:
+                numbers[video.action].add(re.split(r"[\s,;]", line.strip())[-1])
         if not matches:
             unknown.append(line.strip())
+    if any(len(last) > 1 and last <= {"0", "1", "2"} for last in numbers.values()):  # as HMDB51's lists
+        raise InputError(f"{path} marks its videos by 0, 1 or 2: keep the lines of the test videos, without "
+                         "the numbers")
     if unknown:
         say("", f"Names of the list that are not there: {len(unknown):,}, such as {', '.join(unknown[:3])}")
     return sorted(test)
 
 
-def names_on(line: str) -> Iterator[str]:
-    """Yield the names that a line of a test list may mean, the likeliest first, as name_key writes them."""
-    name = name_key(line.strip().strip("\"'")).replace("\\", "/").removeprefix("./")
+def clean_name(line: str) -> str:
+    return name_key(line.strip().strip("\"'")).replace("\\", "/").removeprefix("./")
+
+
+def names_on(line: str, whole: bool) -> Iterator[str]:
+    """Yield the names that a line of a test list may mean, the likeliest first, as name_key writes them.
+
+    If lines are whole names, only what follows a suffix or ..._gNN_cNN is taken for further columns.
+    """
+    name, suffixes = clean_name(line), "|".join(map(re.escape, VIDEO_SUFFIXES))
     yield name
-    suffixes = "|".join(map(re.escape, VIDEO_SUFFIXES))
-    match = re.match(rf"(?:.*/)?({VIDEO_NAME.pattern})(?:[.\s,;]|$)|(.+?)(?:{suffixes})(?:[\"'\s,;]|$)", name)
-    if match:  # the name ends here
-        yield match[1] or match[3]
-    else:
-        while match := re.fullmatch(r"(.+?)(?:\s*[,;\t][^,;\t]*|\s+[0-9]+)", name):  # without its last column
-            name = match[1]
-            yield name
+    columns = r"[\"']?(?:\s*[,;\t].*|(?:\s+[0-9.]+)*)"
+    for ended in (rf"(.+)(?:{suffixes})", rf"(.+?)(?:{suffixes}){columns}",
+                  rf"(?:.*/)?({VIDEO_NAME.pattern})(?:{suffixes})?{columns}"):
+        if match := re.fullmatch(ended, name):
+            yield match[1]
+            whole = True
+    while not whole and (match := re.fullmatch(r"(.+?)(?:\s*[,;\t][^,;\t]*|\s+[0-9]+)", name)):
+        name = match[1]
+        yield name
 
 
 def load_videos(args: argparse.Namespace) -> Data:
@@ -329,8 +357,10 @@ def load_videos(args: argparse.Namespace) -> Data:
     train, test = split_videos(videos, args.split, args.seed)
     print_split(args.split, train, test)
     files = [video.path for video in train if os.path.isfile(video.path)]
-    rates = Counter(filter(None, map(frame_rate, files[::math.ceil(len(files) / 100) or 1])))  # of a hundred
-    return Data(train, test, action_names, rates.most_common(1)[0][0] if rates else None)
+    rates = list(filter(None, map(frame_rate, files[::math.ceil(len(files) / 100) or 1])))  # of a hundred
+    # the most common one, as phones write 29.4, 29.7, ...
+    usual = max(rates, key=lambda rate: sum(abs(rate - other) < 1 for other in rates), default=None)
+    return Data(train, test, action_names, usual)
 
 
 def frame_rate(path: str) -> float | None:
@@ -404,32 +434,42 @@ def read_frame_folder(folder: str, frame_numbers: list[int], channels: int) -> I
 @contextlib.contextmanager
 def open_video(path: str):
     """Open a video file and its best stream: not a preview, not a cover."""
-    with av.open(os.path.abspath(path)) as container:  # a relative take:2.avi would name a protocol
-        stream = container.streams.best("video")
-        if stream is None or stream.codec_context is None:
+    # a relative take:2.avi would name a protocol; titles may be in any encoding
+    with av.open(os.path.abspath(path), metadata_errors="replace") as container:
+        streams = [stream for stream in container.streams.video if stream.codec_context is not None]
+        if not streams:
             raise UnreadableVideo(f"{path} has no video stream that can be decoded")
-        yield container, stream
+        yield container, max(streams, key=stream_score)
+
+
+def stream_score(stream: av.VideoStream) -> tuple[bool, int]:
+    """Among the streams of a file the one marked as default is the best, else the largest, never a cover."""
+    cover = stream.disposition & Disposition.attached_pic or stream.codec_context.name in ("mjpeg", "png")
+    default = stream.disposition & Disposition.default
+    return not cover, stream.width * stream.height + (5_000_000 if default else 0)  # as the ffmpeg program
 
 
 def count_frames(path: str) -> int:
-    """Count a video's frames without decoding them, whatever its header claims. 0 if it cannot be read."""
+    """Count the frames that a video has, whatever its header claims. 0 if it cannot be read."""
     return len(frame_times(path)) if os.path.isfile(path) else max(list_images(path), default=0)
 
 
 def frame_times(path: str) -> list[float]:
-    """Return the seconds, from 0, at which a file's frames are shown, but of those that an edit cut out."""
-    times = []
+    """Return the seconds, from 0, at which a file's frames are shown. Decodes it: packets are no frames."""
+    times, step, shift = [], 0.04, 0.0
     try:
-        with open_video(path) as (container, stream):
-            vp8 = stream.codec_context.name == "vp8"  # where some packets are not shown: RFC 6386, 9.1
-            for packet in container.demux(stream):
-                shown = packet.size and not packet.is_discard
-                if shown and not (vp8 and not bytes(packet)[0] & 0x10):
-                    times.append(float((packet.dts if packet.pts is None else packet.pts) * stream.time_base))
+        for number, frame in decode(path):
+            following = times[-1] + step if times else 0.0
+            time = following if frame.time is None else frame.time + shift
+            if times and time < times[-1] - step / 2:  # several files were joined: the clock begins anew
+                shift += following - time
+                time = following
+            if times and time > times[-1]:
+                step = time - times[-1]
+            times += [time] * (number - len(times))  # a frame that cannot be read has the time of the next
     except Exception as error:  # damaged data can raise nearly anything
         refuse_system_error(error, path)
-    first = min(times, default=0)
-    return [time - first for time in sorted(times)]
+    return [time - times[0] for time in times]
 
 
 def decode(path: str) -> Iterator[tuple[int, av.VideoFrame]]:

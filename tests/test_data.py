@@ -457,13 +457,30 @@ def test_a_list_names_the_test_videos_with_or_without_folder_and_suffix(tmp_path
     assert "not there" not in printed(capsys)
 
 
-@pytest.mark.parametrize("line", ["Bend/anna 2.mp4", "Bend/anna.2", "Bend/anna, carla.mov", "Bend/ann"])
+@pytest.mark.parametrize("line", [
+    "Bend/anna 2.mp4", "Bend/anna 2", "Bend/anna.2", "Bend/anna, carla.mov", "Bend/anna.mov clip.avi",
+    "Bend/ann", "v_Wave_g01_c01 copy.avi", "Wave/v_Wave_g01_c01.flip.avi"])
 def test_a_name_that_is_not_there_takes_no_other_video(tmp_path, capsys, line):
-    tree(tmp_path / "data", "Bend/anna.mov", "Bend/ben.mov", "Wave/ben 2.mov", "Wave/carla.mov")
-    (tmp_path / "list").write_text(f"{line}\nWave/ben 2.mov\n")
+    tree(tmp_path / "data", "Bend/anna.mov", "Bend/ben.mov", "Wave/ben 2.mov", "Wave/carla.mov",
+         "Wave/v_Wave_g01_c01.avi")
+    (tmp_path / "list").write_text(f"{line}\nWave/ben 2\n")
     data = load(tmp_path / "data", split=str(tmp_path / "list"))
     assert [video.name for video in data.test] == ["Wave/ben 2"]
     assert "Names of the list that are not there: 1" in printed(capsys)
+
+
+@pytest.mark.parametrize("name", ["Wave/v_Wave_g01_c01.flip", "Wave/v_Wave_g01_c01 copy", "Bend/my.mov clip"])
+def test_a_name_that_holds_another_one_names_itself(tmp_path, name):
+    tree(tmp_path / "data", f"{name}.avi", "Wave/v_Wave_g01_c01.avi", "Bend/my.mov", "Bend/ben.mov")
+    (tmp_path / "list").write_text(f"{name}.avi\n")
+    assert [video.name for video in load(tmp_path / "data", split=str(tmp_path / "list")).test] == [name]
+
+
+def test_columns_behind_names_without_suffix_are_ignored(tmp_path):
+    tree(tmp_path / "data", "Bend/anna.mov", "Bend/ben.mov", "Wave/anna 2.mov", "Wave/carla.mov")
+    (tmp_path / "list").write_text("Bend/anna 163 0\nWave/carla 57 1\n")  # frames, label
+    data = load(tmp_path / "data", split=str(tmp_path / "list"))
+    assert [video.name for video in data.test] == ["Bend/anna", "Wave/carla"]
 
 
 def test_names_of_a_list_that_are_not_there_are_counted_and_named(tmp_path, capsys):
@@ -481,6 +498,7 @@ REFUSED_LISTS = {
     "nothing there": (b"Bend/99\n", "puts 8 of the 8 videos in training and 0 in the test"),
     "all": ("\n".join(OWN).encode(), "puts 0 of the 8 videos in training and 8 in the test"),
     "empty": (b"", "0 in the test"),
+    "as HMDB51's": (b"Bend/2.mov 1\nBend/3.mov 2 \nBend/anna 1.mov 0", "marks its videos by 0, 1 or 2: keep"),
 }
 
 
@@ -529,6 +547,19 @@ def test_the_start_says_how_many_test_videos_have_a_sibling_in_training(tmp_path
     assert "The source of 2 of 6 videos is not known" in out
 
 
+def test_a_folder_of_its_class_is_no_source(tmp_path, capsys):
+    load(tree(tmp_path, *(f"{name}/{n}.avi" for name in ("Bend/bend", "Wave/wave") for n in range(4))))
+    out = printed(capsys)
+    assert "The source of 8 of 8 videos is not known" in out and "sibling from" not in out
+
+
+@pytest.mark.parametrize("sides", [("train_256", "val_256"), ("train",)], ids=str)
+def test_the_sides_of_a_split_are_not_taken_for_actions(tmp_path, sides):
+    tree(tmp_path, *(f"{side}/{action}/1.mp4" for side in sides for action in ("Bend", "Wave")))
+    with pytest.raises(InputError, match="call the sides of a split train and test"):
+        load(tmp_path)
+
+
 def test_a_single_action_is_said_to_be_one(tmp_path, capsys):
     load(tree(tmp_path, *(f"Bend/{n}.mov" for n in range(4))))
     assert "They are all of one action, Bend" in printed(capsys)
@@ -543,6 +574,10 @@ def test_the_frame_rate_is_the_commonest_of_training_if_it_makes_sense(tmp_path)
     film(tmp_path / "1000.mkv", images, rate=1000)
     assert functions.frame_rate(str(tmp_path / "1000.mkv")) is None
     assert functions.frame_rate(str(tmp_path / "Bend" / "frames")) is None
+    (tmp_path / "phones" / "Bend").mkdir(parents=True)
+    for rate in (15, 15.001, 29.5, 29.6, 29.7, 29.8, 29.9, 30):  # as phones write them
+        film(tmp_path / "phones" / "Bend" / f"{rate}.mkv", images, rate=Fraction(str(rate)))
+    assert load(tmp_path / "phones").frame_rate > 29
     (tmp_path / "broken.avi").write_bytes(b"RIFF" * 100)
     assert functions.frame_rate(str(tmp_path / "broken.avi")) is None
 
@@ -655,9 +690,9 @@ def test_a_file_is_decoded_once_for_all_clips_and_not_beyond_the_last_frame(tmp_
     assert decoded == [10]
     dataset = Dataset_CRNN(videos, FRAMES, 16, 16, clips=3)  # at frames 1, 26, 51
     dataset[0]
-    assert decoded == [10, 60]
+    assert decoded == [10, 60, 60]  # once to count its frames
     dataset[0, 1]
-    assert decoded == [10, 60, 35]
+    assert decoded == [10, 60, 60, 35]
 
 
 # ------------------------------------------------------------------------------ the pictures a viewer shows
@@ -721,13 +756,14 @@ def displayed_by(a, b, c, d, show):
     return make
 
 
-def two_streams(folder, images):
-    with av.open(str(folder / "film.mp4"), "w") as container:
+def two_streams(folder, images, suffix="mp4"):
+    with av.open(str(folder / f"film.{suffix}"), "w") as container:
         streams = []
         for scale in (2, 1):
             stream = container.add_stream("libx264", rate=25)
             stream.height, stream.width, stream.pix_fmt = images[0].shape[0] // scale, 64 // scale, "yuv420p"
-            stream.disposition = av.stream.Disposition.default.value if scale == 1 else 0
+            marked = scale == 1 and suffix == "mp4"  # of another only the size tells
+            stream.disposition = av.stream.Disposition.default.value if marked else 0
             streams.append(stream)
         for image in images:
             preview = np.ascontiguousarray(255 - image[::2, ::2])
@@ -735,7 +771,7 @@ def two_streams(folder, images):
             container.mux(streams[1].encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
         for stream in streams:
             container.mux(stream.encode())
-    return folder / "film.mp4", images
+    return folder / f"film.{suffix}", images
 
 
 def cover_first(folder, images):
@@ -750,6 +786,32 @@ def cover_first(folder, images):
             container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
         container.mux(stream.encode())
     return folder / "film.mkv", images
+
+
+def several_frames_a_packet(folder, images):
+    """As broadcasts have them: most frames have no time of their own."""
+    with av.open(str(film(folder / "whole.ts", images, "mpeg2video", bf="0"))) as source:
+        with av.open(str(folder / "film.ts"), "w") as container:
+            stream = container.add_stream_from_template(source.streams.video[0])
+            packets = [packet for packet in source.demux(video=0) if packet.size]
+            for k, first in enumerate(packets[::3]):
+                joined = av.Packet(b"".join(map(bytes, packets[3 * k:3 * k + 3])))
+                joined.pts, joined.dts, joined.time_base = first.pts, first.dts, first.time_base
+                joined.stream = stream
+                container.mux(joined)
+    return folder / "film.ts", images
+
+
+def title_in_latin_1(folder, images):
+    path = film(folder / "film.avi", images)
+    with av.open(str(path)) as source, av.open(str(folder / "titled.avi"), "w") as container:
+        container.metadata["title"] = "Caf? noir"
+        stream = container.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.size:
+                packet.stream = stream
+                container.mux(packet)
+    return patch(folder / "titled.avi", b"Caf", 0, b"\xe9"), images
 
 
 def cut_without_reencoding(folder, images):
@@ -846,6 +908,9 @@ ODD = {  # each makes a video of the images in a folder, and returns it and what
     "rotated by 90, mirrored": displayed_by(0, 1, 1, 0, lambda image: image.swapaxes(0, 1)),
     "rotated by 270, mirrored": displayed_by(0, -1, -1, 0, lambda image: np.rot90(image, 2).swapaxes(0, 1)),
     "a preview comes first": two_streams,
+    "a preview comes first, none is marked": lambda folder, images: two_streams(folder, images, "mkv"),
+    "several frames a packet": several_frames_a_packet,
+    "a title that is no UTF-8": title_in_latin_1,
     "a large cover comes first": cover_first,
     "a damaged packet": lambda folder, images: (
         noise_in_packet(mjpeg(folder / "film.avi", images), 7), [*images[:6], None, *images[7:]]),
@@ -904,6 +969,10 @@ def test_what_the_decoder_delivers_is_a_videos_length(tmp_path, make):
     assert all(torch.equal(frame, clip[end - 1]) for frame in clip[end:])  # the last one is held
     dataset = Dataset_CRNN([Video("x", str(path), "A", "", label=0)], numbers, 48, 64)
     assert torch.equal(dataset[0][0], clip) and dataset.ends[0] == len(shown)
+    assert functions.count_frames(str(path)) == len(shown)
+    if path.is_file():
+        times = functions.frame_times(str(path))
+        assert len(times) == len(shown) and times == sorted(times)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows forbids such names")
@@ -980,6 +1049,13 @@ def test_packets_that_show_nothing_are_no_frames(tmp_path):
     assert len(functions.frame_times(str(whole))) == 10
     assert len(functions.frame_times(str(tmp_path / "hidden.webm"))) == 8
     assert [number for number, _ in functions.decode(str(tmp_path / "hidden.webm"))] == list(range(1, 9))
+
+
+def test_the_clock_of_joined_files_goes_on(tmp_path):
+    parts = [film(tmp_path / f"{n}.ts", make_images(n, count=12), "mpeg2video").read_bytes() for n in (1, 2)]
+    (tmp_path / "film.ts").write_bytes(b"".join(parts))
+    times = functions.frame_times(str(tmp_path / "film.ts"))
+    assert times == pytest.approx([number / 25 for number in range(24)], abs=0.001)
 
 
 def test_two_series_of_images_in_one_folder_are_refused(tmp_path):

@@ -86,6 +86,36 @@ def test_a_list_of_the_folder_train_or_test_alone_knows_its_videos(tmp_path):
         assert pd.read_pickle(tmp_path / "list.pkl")["split"].tolist() == 3 * [side]
 
 
+def test_a_list_of_the_folder_above_knows_the_videos_of_the_folder_trained_on(tmp_path):
+    names = [f"{action}/{n}" for action in ("Bend", "Wave") for n in range(4)]
+    for name in (*(f"jpegs/{name}" for name in names), *(f"other/{name}" for name in names)):
+        write_frames(tmp_path / name, make_images(len(name), count=10))
+    train("Conv3D", tmp_path, tmp_path / "out", "--action_name_path", "none", "--split", "random")
+    (tmp_path / "jpegs").rename(tmp_path / "train")
+    (tmp_path / "other").rename(tmp_path / "test")
+    (tmp_path / "jpegs").symlink_to("train")  # the checkpoint knows it by this name
+    (tmp_path / "all").mkdir()
+    for side in ("train", "test"):
+        (tmp_path / side).rename(tmp_path / "all" / side)
+        (tmp_path / side).symlink_to(tmp_path / "all" / side)
+    predict("--save_model_path", tmp_path / "out", "--data_path", tmp_path / "all",
+            "--output", tmp_path / "list.pkl")
+    table = pd.read_pickle(tmp_path / "list.pkl").set_index("filename")["split"]
+    checkpoint = load(tmp_path / "out" / "Conv3D_epoch2.pth")
+    for side in ("train", "test"):
+        assert {name for name in table.index[table == side]} == {
+            f"train/{name}" for name in checkpoint[f"{side}_videos"]}
+    assert (table == "new").sum() == 8
+
+
+def test_names_of_ucf101_are_known_in_any_case(trained, small_data, tmp_path):
+    for path in (small_data / "jpegs").iterdir():
+        shutil.copytree(path, tmp_path / "data" / path.name.replace("Pushups", "PushUps"))
+    predict("--save_model_path", trained("Conv3D"), "--data_path", tmp_path / "data",
+            "--output", tmp_path / "list.pkl")
+    assert pd.read_pickle(tmp_path / "list.pkl")["split"].value_counts().to_dict() == {"train": 18, "test": 6}
+
+
 def test_an_older_checkpoint_knows_its_test_videos_only(trained, small_data, tmp_path):
     checkpoint = load(trained("Conv3D") / "Conv3D_epoch2.pth")
     del checkpoint["train_videos"], checkpoint["name"]
