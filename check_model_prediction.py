@@ -54,6 +54,7 @@ from functions import (  # noqa: E402
     load_checkpoint,
     load_weights,
     make_loader,
+    name_key,
     parallelize,
     predict,
     read_frame_folder,
@@ -64,7 +65,6 @@ from functions import (  # noqa: E402
     say,
     select_frames,
     unreadable_videos_named,
-    video_key,
     walk,
 )
 
@@ -78,7 +78,7 @@ class Trained(NamedTuple):
     model: torch.nn.Module  # on its device, in DataParallel
     args: argparse.Namespace
     action_names: list[str]  # by class index
-    sides: dict[str, set]  # names of the train and the test videos, as far as the checkpoint knows them
+    sides: dict[str, str]  # train or test, by the names of videos, as far as the checkpoint knows them
     frame_rate: float | None  # of the training files
     trained_on: str = ""  # the training's data_path
 
@@ -145,9 +145,11 @@ def find_checkpoint(options: argparse.Namespace) -> tuple[dict, Path]:
     names = [name for name in SCRIPTS if saved_epochs(folder, name)]
     if options.model or len(names) != 1:
         names = [name for name in names if name == options.model]
+    if not os.path.isdir(folder):
+        raise InputError(f"{folder} is not there: train first, or give another --save_model_path")
     if not names:
         raise InputError(f"{folder} holds no {options.model or '<model>'}_epoch*.pth, or those of several "
-                         "models: train first, or name a --checkpoint")
+                         "models: train first, give another --save_model_path, or name a --checkpoint")
     return load_best(Path(folder), names[0])
 
 
@@ -245,7 +247,8 @@ def load_model(options: argparse.Namespace, device: torch.device) -> Trained:
     model = script.build_model(args, len(checkpoint["action_names"]))
     load_weights(model, checkpoint["model"], path)
     print(f"Weights {path}, epoch {checkpoint['epoch']}" if checkpoint["epoch"] else f"Weights {path}")
-    sides = {side: set(map(video_key, checkpoint.get(f"{side}_videos", []))) for side in ("train", "test")}
+    sides = {key(video): side for key in (name_key, str) for side in ("train", "test")  # written as it may be
+             for video in checkpoint.get(f"{side}_videos", [])}
     return Trained(name, parallelize(model, device), args, checkpoint["action_names"], sides,
                    checkpoint.get("frame_rate"), trained_on)
 
@@ -256,7 +259,7 @@ def load_model(options: argparse.Namespace, device: torch.device) -> Trained:
 def predict_list(options: argparse.Namespace, trained: Trained, device) -> None:
     """Predict every video of the data set, write the list, print the accuracy on each side of the split."""
     args, action_names = trained.args, trained.action_names
-    videos = label_videos(find_videos(args.data_path), action_names)
+    videos = label_videos(find_videos(args.data_path), action_names, "the model's list")
     script = importlib.import_module(SCRIPTS[trained.name])
     with unreadable_videos_named(args, videos):
         dataset = script.make_dataset(args, videos, trained.model, device)
@@ -269,44 +272,49 @@ def predict_list(options: argparse.Namespace, trained: Trained, device) -> None:
         "y": [video.action for video in videos],
         "y_pred": [action_names[k] for k in predicted],
         "confidence": confidence.numpy(),
-        "split": [side_of(video, trained) for video in videos],
+        "split": sides_of(videos, trained),
     })
     output = options.output or REPO / f"UCF101_{trained.name}_videos_prediction.pkl"
     with atomic_file(output) as file:
         table.to_pickle(file)
-    print(f"Output  {output}\n        {len(table):,} videos; look at them in check_video_predictions.ipynb")
+    print(f"Output  {output}\n        {len(table):,} videos of {args.data_path};\n"
+          "        look at them in check_video_predictions.ipynb")
     for split in ("train", "test", "new", "unknown"):
         part = table[table["split"] == split]
         right = part["y"] == part["y_pred"]
         if len(part):
             print(f"Accuracy {split:<7} {right.mean():6.1%}  {right.sum():,} of {len(part):,} videos")
+    if not options.checkpoint and "test" in set(table["split"]):
+        print("        (the test videos chose this epoch: the accuracy on them is a little too good)")
 
 
 def say_what_names_do_not_tell(options: argparse.Namespace, trained: Trained, videos: list[Video]) -> None:
     """Say that videos of another folder count as training's by name, and that a list fits no frame rate."""
     folder, root = (Path(os.path.realpath(path)) for path in (trained.args.data_path, trained.trained_on))
-    if not folder.is_relative_to(root) and trained.sides["train"]:
+    if not folder.is_relative_to(root) and "train" in trained.sides.values():
         say("Split", f"by name: a video counts as train or test if {trained.trained_on} had one of its name")
-    new = [video.path for video in videos if side_of(video, trained) == "new"]
+    sides = sides_of(videos, trained)
+    new = [video.path for video, side in zip(videos, sides, strict=True) if side == "new"]
     fast = sum(bool(fit_frame_rate(trained, path, options)[1]) for path in new)
     if fast:
         say("Rate", f"{fast:,} of {len(new):,} new videos have another frame rate than the training's, and "
             "look faster or slower than in training: --video fits it, --skip_frame sets it")
 
 
-def side_of(video: Video, trained: Trained) -> str:
+def sides_of(videos: list[Video], trained: Trained) -> list[str]:
     """train, test or new; unknown where the checkpoint is too old to know its training videos, or raw.
 
     A video in the training's folder goes by its path, any other by its name, also below train or test alone.
     """
     folder, root = (Path(os.path.realpath(path)) for path in (trained.args.data_path, trained.trained_on))
-    names = [video.name, f"{folder.name}/{video.name}"]
-    if (folder / video.name).is_relative_to(root) and not VIDEO_NAME.fullmatch(video.name):
-        names = [(folder / video.name).relative_to(root).as_posix()]
-    for side, known in trained.sides.items():
-        if not known.isdisjoint(map(video_key, names)):
-            return side
-    return "new" if trained.sides["train"] else "unknown"
+    other, found = "new" if "train" in trained.sides.values() else "unknown", []
+    for video in videos:
+        names = [video.name, f"{folder.name}/{video.name}"]
+        if (folder / video.name).is_relative_to(root) and not VIDEO_NAME.fullmatch(video.name):
+            names = [(folder / video.name).relative_to(root).as_posix()]
+        names += [name_key(name) for name in names]
+        found.append(next((trained.sides[name] for name in names if name in trained.sides), other))
+    return found
 
 
 # ------------------------------------------------------------------------------ any video

@@ -126,7 +126,7 @@ def main():
             test = evaluate(model, device, test_loader, args.clips)
             add_epoch(args, history, train, test, started)
             save_epoch(args, NAME, model, optimizer, history, data)
-    print_outcome(args, NAME, history)
+    print_outcome(args, NAME, history, data)
 
 
 if __name__ == "__main__":

@@ -74,6 +74,7 @@ GROUP_NAME = re.compile(r".*_g(?P<group>[0-9]+)_c[0-9]+")
 VIDEO_SUFFIXES = (".avi", ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".flv", ".3gp",
                   ".ts", ".mts", ".m2ts", ".ogv", ".gif")
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+JUNK = (".", "@eaDir", "__MACOSX")  # what macOS and network drives put beside
 TRAIN_FOLDERS = ("train", "training")
 TEST_FOLDERS = ("test", "testing", "val", "valid", "validation", "eval", "evaluation")
 UCF101_LIST = Path(__file__).resolve().parent.parent / "UCF101actions.pkl"
@@ -100,11 +101,6 @@ class Data(NamedTuple):
 def name_key(name: str) -> str:
     """What names are compared by: case, surrounding blanks and the Unicode form do not matter."""
     return unicodedata.normalize("NFC", name).strip().casefold()
-
-
-def video_key(name: str) -> str:
-    """What names of videos are compared by: v_HandStandPushups_g01_c01 is also written v_Handstand..."""
-    return name.casefold() if VIDEO_NAME.fullmatch(name) else name
 
 
 def frame_path(folder: str, number: int) -> str:
@@ -147,8 +143,8 @@ def find_videos(data_path: str) -> list[Video]:
             videos.append(Video(name, path, action, source, side))
     reasons = ", ".join(f"{reason}: {count:,}" for reason, count in passed_over.items() if count)
     if not videos:
-        raise InputError(f"{data_path} holds no video: no <Action>/<video> file or folder of frames, and "
-                         f"none named v_<Action>_gNN_cNN (passed over: {reasons or 'nothing'})")
+        raise InputError(f"{data_path} holds no video: --data_path is the folder of the class folders, with "
+                         f"<Action>/<video> files or folders of frames (passed over: {reasons or 'nothing'})")
     if reasons:
         say("Skipped", reasons)
     actions = {video.action for video in videos}
@@ -162,8 +158,8 @@ def walk(data_path: str, passed_over: Counter) -> Iterator[tuple[str, str, tuple
     """Yield (path, name without suffix, names of the folders above it) of each video below a folder."""
     for folder, subfolders, files in os.walk(data_path, onerror=refuse_folder, followlinks=True):
         folders = Path(folder).relative_to(data_path).parts
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
-        listed = sorted(name for name in files if not name.startswith("."))  # not .DS_Store, ._*
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith(JUNK))
+        listed = sorted(name for name in files if not name.startswith("."))
         files = [name for name in listed if os.path.isfile(os.path.join(folder, name))]
         films = [name for name in files if name.lower().endswith(VIDEO_SUFFIXES)]
         images = [name for name in files if name.lower().endswith(IMAGE_SUFFIXES)]
@@ -197,7 +193,8 @@ def unique(videos: list[Video]) -> list[Video]:
     """Drop the file of a video that is there as a folder, too. Else a name or file twice is an InputError."""
     names, files = {}, {}
     for video in sorted(videos, key=lambda video: os.path.isfile(video.path)):  # folders first
-        other = names.setdefault(video_key(video.name), video)
+        key = video.name.casefold() if VIDEO_NAME.fullmatch(video.name) else video.name  # v_HandStandPush...
+        other = names.setdefault(key, video)
         if other is video:
             other = files.setdefault(os.path.realpath(video.path), video)
         elif os.path.isdir(other.path) and os.path.isfile(video.path):
@@ -208,18 +205,18 @@ def unique(videos: list[Video]) -> list[Video]:
     return sorted(names.values())
 
 
-def label_videos(videos: list[Video], action_names: list[str]) -> list[Video]:
+def label_videos(videos: list[Video], action_names: list[str], source: str = "the list") -> list[Video]:
     """Give videos the actions as the list spells them, and class indices. InputError for unknown ones."""
     labels, labelled = {name_key(name): label for label, name in enumerate(action_names)}, []
     unknown = {video.action for video in videos if name_key(video.action) not in labels}
     if unknown:
-        raise InputError(f"the list of actions lacks {', '.join(sorted(unknown))}. To train on those that "
-                         "are found, add --action_name_path none; or give a list, one a line")
+        raise InputError(f"{source} lacks {some(sorted(unknown), 10)}. To train on those that are found, add "
+                         "--action_name_path none; or give a list, one a line")
     ucf101 = is_ucf101(action_names)
     for video in videos:
         label = labels[name_key(video.action)]
         source = video.source
-        if ucf101 and re.fullmatch(r"g[0-9]+", source):
+        if ucf101 and VIDEO_NAME.fullmatch(video.name):
             source = f"{action_names[label]} {source}"  # UCF101 numbers its groups anew in each action
         labelled.append(video._replace(action=action_names[label], label=label, source=source))
     return labelled
@@ -236,7 +233,7 @@ def split_videos(videos: list[Video], split: str, seed: int) -> tuple[list[Video
 
     has_folders = any(video.side for video in videos)
     if has_folders and split != "folders":
-        raise InputError(f"--split {split}: --data_path has the folders train and test; keep to them by "
+        raise InputError(f"--split {split}: --data_path has folders for training and test; keep to them by "
                          "--split folders, or give a folder without")
     if split == "folders" and not has_folders:
         raise InputError("--split folders needs the folders train and test (or val) in --data_path; without, "
@@ -259,6 +256,9 @@ def split_videos(videos: list[Video], split: str, seed: int) -> tuple[list[Video
     if not train or not test:
         raise InputError(f"--split {split} puts {len(train)} of the {len(videos)} videos in training and "
                          f"{len(test)} in the test: take another --split or more videos")
+    if {video.label for video in train}.isdisjoint(video.label for video in test):
+        raise InputError(f"--split {split} trains on no action of the test: take another --split or more "
+                         "videos")
     return train, test
 
 
@@ -299,7 +299,8 @@ def listed_videos(videos: list[Video], path: str) -> list[Video]:
     whole = any(clean_name(line) in named for line in lines)  # then a number at the end is of the name
     test, unknown, numbers = set(), [], defaultdict(set)
     for line in lines:
-        matches = next((named[name] for name in names_on(line, whole) if name in named), set())
+        names = [place for name in names_on(line, whole) for place in places(name)]
+        matches = next((named[name] for name in names if name in named), set())
         if len(matches) > 1:
             one, other, *_ = sorted(video.path for video in matches)
             raise InputError(f"{path}: {line.strip()} may be {one} or {other}: add its folder")
@@ -312,9 +313,19 @@ def listed_videos(videos: list[Video], path: str) -> list[Video]:
     if any(len(last) > 1 and last <= {"0", "1", "2"} for last in numbers.values()):  # as HMDB51's lists
         raise InputError(f"{path} marks its videos by 0, 1 or 2: keep the lines of the test videos, without "
                          "the numbers")
+    if not test:
+        raise InputError(f"{path} names none of the videos: write them as {videos[0].name}, one a line")
     if unknown:
-        say("", f"Names of the list that are not there: {len(unknown):,}, such as {', '.join(unknown[:3])}")
+        say("", f"Names of the list that are not there: {len(unknown):,}, such as {some(unknown)}")
     return sorted(test)
+
+
+def places(name: str) -> Iterator[str]:
+    """Yield a path without its first folders, as a list may name videos by where they lie on a disk."""
+    yield name
+    while name.count("/") > 1:
+        name = name.partition("/")[2]
+        yield name
 
 
 def clean_name(line: str) -> str:
@@ -344,14 +355,18 @@ def load_videos(args: argparse.Namespace) -> Data:
     frame_numbers = select_frames(args)
     videos = find_videos(args.data_path)
     action_names = choose_action_names(args.action_name_path, videos)
-    videos = label_videos(videos, action_names)
-    count, listed = len({video.action for video in videos}), len(action_names)
-    actions = f"{count} actions" if count == listed else f"{count} of the {listed} actions listed"
+    videos = label_videos(videos, action_names, f"--action_name_path {args.action_name_path}")
+    found, count = sorted({video.action for video in videos}), len(action_names)
+    missing = sorted(set(action_names) - set(found))
+    actions = f"{len(found)} of the {count} actions listed" if missing else f"{count} actions"
     clips = f", {args.clips} clips a video" if args.clips > 1 else ""
-    print(f"Data    {len(videos):,} videos of {actions}, "
-          f"frames {frame_numbers[0]} to {frame_numbers[-1]} ({len(frame_numbers)}){clips}, in\n"
-          f"        {args.data_path}")
-    if count == 1:
+    print(f"Data    {len(videos):,} videos of {actions}, frames {frame_numbers[0]} to {frame_numbers[-1]} "
+          f"({len(frame_numbers)} of them){clips}, in\n        {args.data_path}")
+    say("Actions", some(found, 12) + (f"; no video of {some(missing)}" if missing else ""))
+    folders = sum(os.path.isdir(video.path) for video in videos)
+    if 0 < folders < len(videos):
+        say("", f"{folders:,} of the videos are folders of frames, the others files")
+    if len(found) == 1:
         say("", f"They are all of one action, {videos[0].action}: every answer will be right, and mean "
             "nothing. --data_path is the folder of the class folders")
     train, test = split_videos(videos, args.split, args.seed)
@@ -360,6 +375,10 @@ def load_videos(args: argparse.Namespace) -> Data:
     rates = list(filter(None, map(frame_rate, files[::math.ceil(len(files) / 100) or 1])))  # of a hundred
     # the most common one, as phones write 29.4, 29.7, ...
     usual = max(rates, key=lambda rate: sum(abs(rate - other) < 1 for other in rates), default=None)
+    unusual = sum(not 2 / 3 < rate / usual < 1.5 for rate in rates)
+    if unusual:
+        say("Rate", f"{unusual:,} of {len(rates):,} training files looked at have not the usual {usual:.0f} "
+            "frames a second: their movements look faster or slower")
     return Data(train, test, action_names, usual)
 
 
@@ -1251,8 +1270,7 @@ def unreadable_videos_named(args: argparse.Namespace, videos: list[Video]):
                 paths.append(videos[index].path)
         if not paths:  # it can be read now
             raise
-        shown = ", ".join(paths[:3]) + (", ..." if len(paths) > 3 else "")
-        message = (f"{len(paths):,} of {len(videos):,} videos cannot be read: {shown}\n"
+        message = (f"{len(paths):,} of {len(videos):,} videos cannot be read: {some(paths)}\n"
                    "Remove them or fetch them again")
         output = Path(args.save_model_path) / "unreadable_videos.txt"
         with contextlib.suppress(InputError):  # a folder that cannot be written to
@@ -1260,6 +1278,10 @@ def unreadable_videos_named(args: argparse.Namespace, videos: list[Video]):
                 file.write("".join(f"{path}\n" for path in paths).encode("utf-8", "surrogateescape"))
             message += f"; all are named in {output}"
         raise InputError(message) from None
+
+
+def some(names: list[str], count: int = 3) -> str:
+    return ", ".join(names[:count]) + (", ..." if len(names) > count else "")
 
 
 def first_line(error: Exception) -> str:
@@ -1545,9 +1567,10 @@ def say_short_videos(dataset: Dataset) -> None:
     short = [(end, video.name) for end, video in zip(ends.tolist(), dataset.videos, strict=True) if end]
     if short:
         dataset.said_short = True
+        stills = sum(end <= dataset.frame_numbers[0] for end, _ in short)
         say("Short", f"{len(short):,} of {len(dataset):,} videos end before frame "
             f"{dataset.frame_numbers[-1]} and hold their last one; the shortest, {min(short)[1]}, has "
-            f"{min(short)[0]}")
+            f"{min(short)[0]}" + (f". Of {stills:,} the clip is a still picture" if stills else ""))
 
 
 def add_epoch(args, history: dict, train: tuple[float, float], test: tuple[float, float], started: float):
@@ -1578,13 +1601,15 @@ def plot_curves(file, name: str, history: dict) -> None:
     figure.savefig(file, format="png", dpi=180)
 
 
-def print_outcome(args: argparse.Namespace, name: str, history: dict) -> None:
+def print_outcome(args: argparse.Namespace, name: str, history: dict, data: Data) -> None:
     """Say where the results are and what to run next."""
-    best = best_epoch(history)
+    best, tested = best_epoch(history), len({video.action for video in data.test})
     print(f"\nBest    epoch {best}: test accuracy {history['test_score'][best - 1]:.1%}; "
           f"last, epoch {len(history['test_score'])}: {history['test_score'][-1]:.1%}\n"
-          "        (the test videos chose the best epoch: report the last one's accuracy)\n"
-          f"Output  checkpoints, histories, fig_UCF101_{name}.png in\n        {args.save_model_path}")
+          "        (the test videos chose the best epoch: report the last one's accuracy)")
+    if tested < len(data.action_names):
+        say("", f"(the test has videos of {tested} of the {len(data.action_names)} actions only)")
+    print(f"Output  checkpoints, histories, fig_UCF101_{name}.png in\n        {args.save_model_path}")
     script = Path(__file__).resolve().parent.parent / "check_model_prediction.py"
     if script.exists():
         print(f"Next    python {quote(str(script), '--save_model_path', args.save_model_path)}")

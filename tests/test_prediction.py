@@ -59,9 +59,10 @@ def test_the_best_epoch_predicts_every_video_untold_of_the_model(model, trained,
     test = table[table["split"] == "test"]
     accuracy = (test["y"] == test["y_pred"]).mean()
     assert accuracy == pytest.approx(scores[best])
-    last = out.splitlines()[-2:]
+    last = out.splitlines()[-3:]
     assert last[0].startswith("Accuracy train")
     assert re.match(rf"Accuracy test +{accuracy:.1%} +[0-6] of 6 videos", last[1])
+    assert "the test videos chose this epoch" in last[2]
 
 
 def test_videos_that_came_after_the_training_are_new(trained, small_data, tmp_path):

@@ -353,7 +353,7 @@ def evaluate_alone(checkpoint: Path, data: Path, monkeypatch) -> tuple[float, fl
     device = torch.device("cpu")
     found = check_model_prediction.load_model(check_model_prediction.parse_arguments(), device)
     videos = functions.label_videos(functions.find_videos(str(data / "jpegs")), found.action_names)
-    videos = [video for video in videos if video.name in found.sides["test"]]
+    videos = [video for video in videos if found.sides[video.name] == "test"]
     script = sys.modules[SCRIPTS[found.name].stem]
     dataset = script.make_dataset(found.args, videos, found.model, device)
     loader = functions.make_loader(dataset, found.args, shuffle=False)

@@ -229,6 +229,9 @@ def test_short_videos_are_used_counted_and_the_shortest_is_named(long_data, tmp_
         assert int(count) == LENGTHS[int(name.split("_g")[1][:2]) - 1]
     assert min(int(count) for *_, count in found) == 9
     assert "Short" not in train("Conv3D", long_data, tmp_path / "all", "--end_frame", "10").stdout
+    out = train("Conv3D", long_data, tmp_path / "late", "--begin_frame", "10", "--end_frame", "20").stdout
+    found = re.findall(r"Of (\d+) the clip is a still picture", " ".join(out.split()))
+    assert sum(map(int, found)) == 3  # those of 9 frames
 
 
 # ------------------------------------------------------------------------------ several clips of a video
