@@ -397,8 +397,8 @@ def predict_clips(trained: Trained, args: argparse.Namespace, path: str, device)
 
     Returns:
         a table with the columns video, start, end (seconds), action and probability, a row a clip and action,
-        the likeliest of a clip first; table.attrs: "seconds", of the whole video, and "timed" (False: a frame
-        folder, whose seconds are guessed by the training's frame rate)
+        the likeliest of a clip first; table.attrs: "seconds", of the whole video, "timed" (False: a frame
+        folder, whose seconds are guessed by the training's frame rate), "lacks": frames, for a clip
         [(second, frame number), ...] of at most 12 frames, spread evenly over those that the clips hold
     """
     times = frame_times(path) if os.path.isfile(path) else []
@@ -410,7 +410,7 @@ def predict_clips(trained: Trained, args: argparse.Namespace, path: str, device)
     args.cache_features = False
     script = importlib.import_module(SCRIPTS[trained.name])
     dataset = script.make_dataset(args, [Video(path, path, "", "")], trained.model, device)
-    dataset.counts[0] = count
+    dataset.counts[0], dataset.said_short = count, True
     log_probabilities, _ = predict(trained.model, device, ClipBatches(dataset))
     rows, seen = [], set()
     for clip, probabilities in zip(dataset.frame_numbers_of(0), log_probabilities.exp(), strict=True):
@@ -420,7 +420,7 @@ def predict_clips(trained: Trained, args: argparse.Namespace, path: str, device)
             rows.append((path, times[start - 1], times[end - 1], trained.action_names[label],
                          float(probabilities[label])))
     table = pd.DataFrame(rows, columns=["video", "start", "end", "action", "probability"])
-    table.attrs = dict(seconds=times[-1], timed=timed)
+    table.attrs = dict(seconds=times[-1], timed=timed, lacks=max(0, numbers[-1] - count))
     chosen = np.linspace(0, len(seen) - 1, min(12, len(seen))).round().astype(int)
     return table, [(times[number - 1], number) for number in np.array(sorted(seen))[chosen].tolist()]
 
@@ -428,6 +428,8 @@ def predict_clips(trained: Trained, args: argparse.Namespace, path: str, device)
 def print_prediction(table: pd.DataFrame, name: str, note: str) -> None:
     """Print the five likeliest actions of a video, by the mean of its clips, and then those of each clip."""
     clips, notes = table.drop_duplicates(["start", "end"]), [note] if note else []
+    if table.attrs["lacks"]:
+        notes.append(f"{table.attrs['lacks']} frames shorter than a clip: the last one is held")
     if len(clips) > 1:
         notes.append(f"the mean of {len(clips)} clips")
     elif table.attrs["seconds"] > clips["end"].iloc[0]:

@@ -157,7 +157,7 @@ def test_the_timeline_shows_the_most_confident_mistake_or_the_video_asked_for(re
 
 def test_without_a_checkpoint_the_timeline_says_so_and_the_rest_is_shown(results):
     text = text_of(results["own"])
-    assert "There will be no timeline: nowhere holds no" in text
+    assert "There will be no timeline: nowhere is not there" in text
     assert len(pictures_of(results["own"])) == 4
 
 
