@@ -247,7 +247,8 @@ def load_model(options: argparse.Namespace, device: torch.device) -> Trained:
     model = script.build_model(args, len(checkpoint["action_names"]))
     load_weights(model, checkpoint["model"], path)
     print(f"Weights {path}, epoch {checkpoint['epoch']}" if checkpoint["epoch"] else f"Weights {path}")
-    sides = {key(video): side for key in (name_key, str) for side in ("train", "test")  # written as it may be
+    # in any case; the second pass, of names as they are written, wins
+    sides = {key(video): side for key in (name_key, str) for side in ("train", "test")
              for video in checkpoint.get(f"{side}_videos", [])}
     return Trained(name, parallelize(model, device), args, checkpoint["action_names"], sides,
                    checkpoint.get("frame_rate"), trained_on)
@@ -265,14 +266,15 @@ def predict_list(options: argparse.Namespace, trained: Trained, device) -> None:
         dataset = script.make_dataset(args, videos, trained.model, device)
         loader = make_loader(dataset, args, shuffle=False)
         log_probabilities, _ = predict(trained.model, device, loader, args.clips)
-    say_what_names_do_not_tell(options, trained, videos)
+    sides = sides_of(videos, trained)
+    say_what_names_do_not_tell(options, trained, videos, sides)
     confidence, predicted = log_probabilities.exp().max(1)
     table = pd.DataFrame({
         "filename": [video.name for video in videos],
         "y": [video.action for video in videos],
         "y_pred": [action_names[k] for k in predicted],
         "confidence": confidence.numpy(),
-        "split": sides_of(videos, trained),
+        "split": sides,
     })
     output = options.output or REPO / f"UCF101_{trained.name}_videos_prediction.pkl"
     with atomic_file(output) as file:
@@ -288,12 +290,11 @@ def predict_list(options: argparse.Namespace, trained: Trained, device) -> None:
         print("        (the test videos chose this epoch: the accuracy on them is a little too good)")
 
 
-def say_what_names_do_not_tell(options: argparse.Namespace, trained: Trained, videos: list[Video]) -> None:
+def say_what_names_do_not_tell(options, trained: Trained, videos: list[Video], sides: list[str]) -> None:
     """Say that videos of another folder count as training's by name, and that a list fits no frame rate."""
     folder, root = (Path(os.path.realpath(path)) for path in (trained.args.data_path, trained.trained_on))
     if not folder.is_relative_to(root) and "train" in trained.sides.values():
         say("Split", f"by name: a video counts as train or test if {trained.trained_on} had one of its name")
-    sides = sides_of(videos, trained)
     new = [video.path for video, side in zip(videos, sides, strict=True) if side == "new"]
     fast = sum(bool(fit_frame_rate(trained, path, options)[1]) for path in new)
     if fast:

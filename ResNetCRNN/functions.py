@@ -6,7 +6,7 @@
     4. Training and testing       augment, train_one_epoch, predict, evaluate
     5. Features of a frozen CNN   cache_features, FeatureDataset
     ---- what follows keeps long runs alive, and may be skipped at first
-    6. Action lists               load_action_names, choose_action_names
+    6. Lists                      load_action_names, choose_action_names, listed_videos
     7. Parameters and errors      parse_args, run, InputError, unreadable_videos_named
     8. Devices and processes      join_processes, get_device, parallelize
     9. Checkpoints                load_checkpoint, check_output_folder, resume_training, save_epoch
@@ -205,13 +205,13 @@ def unique(videos: list[Video]) -> list[Video]:
     return sorted(names.values())
 
 
-def label_videos(videos: list[Video], action_names: list[str], source: str = "the list") -> list[Video]:
+def label_videos(videos: list[Video], action_names: list[str], listed_in: str = "the list") -> list[Video]:
     """Give videos the actions as the list spells them, and class indices. InputError for unknown ones."""
     labels, labelled = {name_key(name): label for label, name in enumerate(action_names)}, []
     unknown = {video.action for video in videos if name_key(video.action) not in labels}
     if unknown:
-        raise InputError(f"{source} lacks {some(sorted(unknown), 10)}. To train on those that are found, add "
-                         "--action_name_path none; or give a list, one a line")
+        raise InputError(f"{listed_in} lacks {some(sorted(unknown), 10)}. To train on those that are found, "
+                         "add --action_name_path none; or give a list, one a line")
     ucf101 = is_ucf101(action_names)
     for video in videos:
         label = labels[name_key(video.action)]
@@ -282,72 +282,6 @@ def hold_out_sources(videos: list[Video], seed: int) -> list[Video]:
         if folds and min(folds)[0] == 0:
             break
     return [videos[index] for index in min(folds)[2]] if folds else []
-
-
-def listed_videos(videos: list[Video], path: str) -> list[Video]:
-    """Return the videos that a text file names, one a line, as UCF101's testlist01.txt does.
-
-    Folders and suffix may stand or miss; further columns are ignored. Names that are not there are counted.
-    """
-    if not os.path.isfile(path):
-        raise InputError(f"--split {path} is neither a file nor one of {', '.join(SPLITS)}")
-    named = defaultdict(set)  # by the whole name, and by its last part
-    for video in videos:
-        for name in {name_key(video.name), name_key(video.name).rpartition("/")[2]}:
-            named[name].add(video)
-    lines = list(filter(str.strip, read_lines(path)))
-    whole = any(clean_name(line) in named for line in lines)  # then a number at the end is of the name
-    test, unknown, numbers = set(), [], defaultdict(set)
-    for line in lines:
-        names = [place for name in names_on(line, whole) for place in places(name)]
-        matches = next((named[name] for name in names if name in named), set())
-        if len(matches) > 1:
-            one, other, *_ = sorted(video.path for video in matches)
-            raise InputError(f"{path}: {line.strip()} may be {one} or {other}: add its folder")
-        test |= matches
-        for video in matches:
-            if clean_name(line) not in named:
-                numbers[video.action].add(re.split(r"[\s,;]", line.strip())[-1])
-        if not matches:
-            unknown.append(line.strip())
-    if any(len(last) > 1 and last <= {"0", "1", "2"} for last in numbers.values()):  # as HMDB51's lists
-        raise InputError(f"{path} marks its videos by 0, 1 or 2: keep the lines of the test videos, without "
-                         "the numbers")
-    if not test:
-        raise InputError(f"{path} names none of the videos: write them as {videos[0].name}, one a line")
-    if unknown:
-        say("", f"Names of the list that are not there: {len(unknown):,}, such as {some(unknown)}")
-    return sorted(test)
-
-
-def places(name: str) -> Iterator[str]:
-    """Yield a path without its first folders, as a list may name videos by where they lie on a disk."""
-    yield name
-    while name.count("/") > 1:
-        name = name.partition("/")[2]
-        yield name
-
-
-def clean_name(line: str) -> str:
-    return name_key(line.strip().strip("\"'")).replace("\\", "/").removeprefix("./")
-
-
-def names_on(line: str, whole: bool) -> Iterator[str]:
-    """Yield the names that a line of a test list may mean, the likeliest first, as name_key writes them.
-
-    If lines are whole names, only what follows a suffix or ..._gNN_cNN is taken for further columns.
-    """
-    name, suffixes = clean_name(line), "|".join(map(re.escape, VIDEO_SUFFIXES))
-    yield name
-    columns = r"[\"']?(?:\s*[,;\t].*|(?:\s+[0-9.]+)*)"
-    for ended in (rf"(.+)(?:{suffixes})", rf"(.+?)(?:{suffixes}){columns}",
-                  rf"(?:.*/)?({VIDEO_NAME.pattern})(?:{suffixes})?{columns}"):
-        if match := re.fullmatch(ended, name):
-            yield match[1]
-            whole = True
-    while not whole and (match := re.fullmatch(r"(.+?)(?:\s*[,;\t][^,;\t]*|\s+[0-9]+)", name)):
-        name = match[1]
-        yield name
 
 
 def load_videos(args: argparse.Namespace) -> Data:
@@ -1078,7 +1012,7 @@ def file_state(video: Video, frame_numbers: list[int], clips: int) -> str:
 # What follows keeps long runs alive. It may be skipped at first.
 # ============================================================================================================
 
-# ------------------------------------------------------------------------------ 6. Action lists
+# ------------------------------------------------------------------------------ 6. Lists
 
 
 class ListUnpickler(pickle.Unpickler):
@@ -1131,6 +1065,72 @@ def choose_action_names(path: str, videos: list[Video]) -> list[str]:
 def is_ucf101(action_names: list[str]) -> bool:
     names = load_action_names(str(UCF101_LIST)) if UCF101_LIST.exists() else []
     return {name_key(name) for name in names} == {name_key(name) for name in action_names}
+
+
+def listed_videos(videos: list[Video], path: str) -> list[Video]:
+    """Return the videos that a text file names, one a line, as UCF101's testlist01.txt does.
+
+    Folders and suffix may stand or miss; further columns are ignored. Names that are not there are counted.
+    """
+    if not os.path.isfile(path):
+        raise InputError(f"--split {path} is neither a file nor one of {', '.join(SPLITS)}")
+    named = defaultdict(set)  # by the whole name, and by its last part
+    for video in videos:
+        for name in {name_key(video.name), name_key(video.name).rpartition("/")[2]}:
+            named[name].add(video)
+    lines = list(filter(str.strip, read_lines(path)))
+    whole = any(clean_name(line) in named for line in lines)  # then a number at the end is of the name
+    test, unknown, numbers = set(), [], defaultdict(set)
+    for line in lines:
+        names = [place for name in names_on(line, whole) for place in places(name)]
+        matches = next((named[name] for name in names if name in named), set())
+        if len(matches) > 1:
+            one, other, *_ = sorted(video.path for video in matches)
+            raise InputError(f"{path}: {line.strip()} may be {one} or {other}: add its folder")
+        test |= matches
+        for video in matches:
+            if clean_name(line) not in named:
+                numbers[video.action].add(re.split(r"[\s,;]", line.strip())[-1])
+        if not matches:
+            unknown.append(line.strip())
+    if any(len(last) > 1 and last <= {"0", "1", "2"} for last in numbers.values()):  # as HMDB51's lists
+        raise InputError(f"{path} marks its videos by 0, 1 or 2: keep the lines of the test videos, without "
+                         "the numbers")
+    if not test:
+        raise InputError(f"{path} names none of the videos: write them as {videos[0].name}, one a line")
+    if unknown:
+        say("", f"Names of the list that are not there: {len(unknown):,}, such as {some(unknown)}")
+    return sorted(test)
+
+
+def places(name: str) -> Iterator[str]:
+    """Yield a path without its first folders, as a list may name videos by where they lie on a disk."""
+    yield name
+    while name.count("/") > 1:
+        name = name.partition("/")[2]
+        yield name
+
+
+def clean_name(line: str) -> str:
+    return name_key(line.strip().strip("\"'")).replace("\\", "/").removeprefix("./")
+
+
+def names_on(line: str, whole: bool) -> Iterator[str]:
+    """Yield the names that a line of a test list may mean, the likeliest first, as name_key writes them.
+
+    If lines are whole names, only what follows a suffix or ..._gNN_cNN is taken for further columns.
+    """
+    name, suffixes = clean_name(line), "|".join(map(re.escape, VIDEO_SUFFIXES))
+    yield name
+    columns = r"[\"']?(?:\s*[,;\t].*|(?:\s+[0-9.]+)*)"
+    for ended in (rf"(.+?)(?:{suffixes}){columns}",
+                  rf"(?:.*/)?({VIDEO_NAME.pattern})(?:{suffixes})?{columns}"):
+        if match := re.fullmatch(ended, name):
+            yield match[1]
+            whole = True
+    while not whole and (match := re.fullmatch(r"(.+?)(?:\s*[,;\t][^,;\t]*|\s+[0-9]+)", name)):
+        name = match[1]
+        yield name
 
 
 # ------------------------------------------------------------------------------ 7. Parameters and errors
