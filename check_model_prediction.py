@@ -44,9 +44,9 @@ from functions import (  # noqa: E402
     Video,
     atomic_file,
     count_frames,
+    decode,
     find_videos,
     frame_rate,
-    frame_times,
     get_device,
     is_ucf101,
     label_videos,
@@ -59,6 +59,7 @@ from functions import (  # noqa: E402
     predict,
     read_frame_folder,
     read_video_file,
+    refuse_system_error,
     run,
     saved_args,
     saved_epochs,
@@ -260,7 +261,8 @@ def load_model(options: argparse.Namespace, device: torch.device) -> Trained:
 def predict_list(options: argparse.Namespace, trained: Trained, device) -> None:
     """Predict every video of the data set, write the list, print the accuracy on each side of the split."""
     args, action_names = trained.args, trained.action_names
-    videos = label_videos(find_videos(args.data_path), action_names, "the model's list")
+    videos = label_videos(find_videos(args.data_path), action_names, "The model was not trained on them: "
+                          "list a folder without them by --data_path, or ask for videos by --video")
     script = importlib.import_module(SCRIPTS[trained.name])
     with unreadable_videos_named(args, videos):
         dataset = script.make_dataset(args, videos, trained.model, device)
@@ -377,6 +379,24 @@ def fit_frame_rate(trained: Trained, path: str, options) -> tuple[argparse.Names
     args.skip_frame *= n
     args.end_frame = args.begin_frame + args.skip_frame * T
     return args, rates + f"every {ORDINALS.get(n, f'{n}th')} frame is taken"
+
+
+def frame_times(path: str) -> list[float]:
+    """Return the seconds, from 0, at which a file's frames are shown, [] if it cannot be read. Decodes it."""
+    times, step, shift = [], 0.04, 0.0
+    try:
+        for number, frame in decode(path):
+            following = times[-1] + step if times else 0.0
+            time = following if frame.time is None else frame.time + shift
+            if times and time < times[-1] - step / 2:  # several files were joined: the clock begins anew
+                shift += following - time
+                time = following
+            if times and time > times[-1]:
+                step = time - times[-1]
+            times += [time] * (number - len(times))  # a frame that cannot be read has the time of the next
+    except Exception as error:  # damaged data can raise nearly anything
+        refuse_system_error(error, path)
+    return [time - times[0] for time in times]
 
 
 class ClipBatches:

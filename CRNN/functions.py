@@ -120,8 +120,6 @@ def find_videos(data_path: str) -> list[Video]:
     train_folder, test_folder = (next((name for name in names if name in top), None)
                                  for names in (TRAIN_FOLDERS, TEST_FOLDERS))
     sides = {train_folder: "train", test_folder: "test"} if train_folder and test_folder else {}
-    if train_folder and not test_folder:
-        say("Data", f"There is a folder {train_folder} but no test or val: it is taken for an action")
     videos, passed_over = [], Counter()
     for path, stem, folders in walk(data_path, passed_over):
         side = sides.get(name_key(folders[0]), "") if folders else ""
@@ -205,13 +203,12 @@ def unique(videos: list[Video]) -> list[Video]:
     return sorted(names.values())
 
 
-def label_videos(videos: list[Video], action_names: list[str], listed_in: str = "the list") -> list[Video]:
-    """Give videos the actions as the list spells them, and class indices. InputError for unknown ones."""
+def label_videos(videos: list[Video], action_names: list[str], remedy: str = "") -> list[Video]:
+    """Give videos the actions as the list spells them, and class indices. Unknown ones: InputError."""
     labels, labelled = {name_key(name): label for label, name in enumerate(action_names)}, []
     unknown = {video.action for video in videos if name_key(video.action) not in labels}
     if unknown:
-        raise InputError(f"{listed_in} lacks {some(sorted(unknown), 10)}. To train on those that are found, "
-                         "add --action_name_path none; or give a list, one a line")
+        raise InputError(f"unknown actions: {some(sorted(unknown), 10)}. {remedy}")
     ucf101 = is_ucf101(action_names)
     for video in videos:
         label = labels[name_key(video.action)]
@@ -233,12 +230,10 @@ def split_videos(videos: list[Video], split: str, seed: int) -> tuple[list[Video
 
     has_folders = any(video.side for video in videos)
     if has_folders and split != "folders":
-        raise InputError(f"--split {split}: --data_path has folders for training and test; keep to them by "
-                         "--split folders, or give a folder without")
+        raise InputError(f"--split {split}: --data_path has folders train and test: take --split folders")
     if split == "folders" and not has_folders:
-        raise InputError("--split folders needs the folders train and test (or val) in --data_path; without, "
-                         "take --split group")
-    elif split == "folders":
+        raise InputError("--split folders: --data_path has no folders train and test or val: take group")
+    if split == "folders":
         test = [video for video in videos if video.side == "test"]
     elif split == "group":
         test = hold_out_sources(videos, seed)
@@ -253,12 +248,9 @@ def split_videos(videos: list[Video], split: str, seed: int) -> tuple[list[Video
         test = listed_videos(videos, split)
     chosen = set(test)
     train = [video for video in videos if video not in chosen]
-    if not train or not test:
-        raise InputError(f"--split {split} puts {len(train)} of the {len(videos)} videos in training and "
-                         f"{len(test)} in the test: take another --split or more videos")
     if {video.label for video in train}.isdisjoint(video.label for video in test):
-        raise InputError(f"--split {split} trains on no action of the test: take another --split or more "
-                         "videos")
+        raise InputError(f"--split {split} puts {len(train)} of the {len(videos)} videos in training and "
+                         f"{len(test)} in the test, no action in both: take another --split or more videos")
     return train, test
 
 
@@ -289,7 +281,8 @@ def load_videos(args: argparse.Namespace) -> Data:
     frame_numbers = select_frames(args)
     videos = find_videos(args.data_path)
     action_names = choose_action_names(args.action_name_path, videos)
-    videos = label_videos(videos, action_names, f"--action_name_path {args.action_name_path}")
+    videos = label_videos(videos, action_names, f"--action_name_path {args.action_name_path} lacks them: to "
+                          "train on those that are found give none for it, or a list, one a line")
     found, count = sorted({video.action for video in videos}), len(action_names)
     missing = sorted(set(action_names) - set(found))
     actions = f"{len(found)} of the {count} actions listed" if missing else f"{count} actions"
@@ -318,12 +311,10 @@ def load_videos(args: argparse.Namespace) -> Data:
 
 def frame_rate(path: str) -> float | None:
     """Return a file's frames a second; None for a number that makes no sense, and for a folder."""
-    if os.path.isdir(path):
-        return None
+    rate = 0.0
     with contextlib.suppress(av.FFmpegError, InputError), open_video(path) as (_, stream):
         rate = float(stream.average_rate or 0)
-        return rate if 1 <= rate <= 240 else None
-    return None
+    return rate if 1 <= rate <= 240 else None
 
 
 # ------------------------------------------------------------------------------ 2. Clips
@@ -352,8 +343,8 @@ def list_images(folder: str) -> dict[int, str]:
         series = Counter(re.sub(r"[0-9]+", "#", os.path.splitext(name)[0]) for name in names)
         stems = {os.path.splitext(name)[0] for name in names}  # img_1.jpg, flow_1.jpg, or img_1.png
         if sum(count > 1 for count in series.values()) > 1 or len(stems) < len(names):
-            raise UnreadableVideo(f"{folder} holds several series of images "
-                                  f"({', '.join(sorted(series)[:3])}): keep one")
+            raise InputError(f"{folder} holds several series of images ({', '.join(sorted(series)[:3])}): "
+                             "keep one")
         images = dict(enumerate(sorted(names, key=natural_key), start=1))
     return {number: os.path.join(folder, name) for number, name in images.items()}
 
@@ -403,26 +394,16 @@ def stream_score(stream: av.VideoStream) -> tuple[bool, int]:
 
 
 def count_frames(path: str) -> int:
-    """Count the frames that a video has, whatever its header claims. 0 if it cannot be read."""
-    return len(frame_times(path)) if os.path.isfile(path) else max(list_images(path), default=0)
-
-
-def frame_times(path: str) -> list[float]:
-    """Return the seconds, from 0, at which a file's frames are shown. Decodes it: packets are no frames."""
-    times, step, shift = [], 0.04, 0.0
+    """Count the frames that a video has, by decoding: headers may lie. 0 if it cannot be read."""
+    if os.path.isdir(path):
+        return max(list_images(path), default=0)
+    count = 0
     try:
-        for number, frame in decode(path):
-            following = times[-1] + step if times else 0.0
-            time = following if frame.time is None else frame.time + shift
-            if times and time < times[-1] - step / 2:  # several files were joined: the clock begins anew
-                shift += following - time
-                time = following
-            if times and time > times[-1]:
-                step = time - times[-1]
-            times += [time] * (number - len(times))  # a frame that cannot be read has the time of the next
+        for number, _ in decode(path):
+            count = number
     except Exception as error:  # damaged data can raise nearly anything
         refuse_system_error(error, path)
-    return [time - times[0] for time in times]
+    return count
 
 
 def decode(path: str) -> Iterator[tuple[int, av.VideoFrame]]:
@@ -454,8 +435,8 @@ def read_video_file(path: str, frame_numbers: list[int], channels: int) -> Itera
     try:
         for number, frame in decode(path):
             if last is None:  # once, as a frame that was asked for its side data is freed late
-                matrix = frame.side_data.get("DISPLAYMATRIX")
-                matrix = None if matrix is None else np.frombuffer(matrix, np.int32).tolist()
+                matrix = frame.side_data.get("DISPLAYMATRIX")  # of a phone held upright, a front camera
+                matrix = [1, 0, 0, 0, 1] if matrix is None else np.frombuffer(matrix, np.int32).tolist()
             last = number, frame
             if number in wanted or number > frame_numbers[-1]:  # beyond only if the last one was unreadable
                 yield number, to_pixels(frame)
@@ -467,10 +448,8 @@ def read_video_file(path: str, frame_numbers: list[int], channels: int) -> Itera
         refuse_system_error(error, path)
 
 
-def turn(pixels: np.ndarray, matrix: list[int] | None) -> np.ndarray:
+def turn(pixels: np.ndarray, matrix: list[int]) -> np.ndarray:
     """Turn and mirror (H, W, C) as a file's display matrix says, to the nearest quarter turn."""
-    if matrix is None:  # else of a phone held upright, a front camera
-        return pixels
     a, b, _, c, d, *_ = matrix  # (x, y) is shown at (ax + cy, bx + dy)
     if abs(b) + abs(c) > abs(a) + abs(d):
         pixels, a, d = pixels.swapaxes(0, 1), c, b
@@ -514,15 +493,11 @@ def read_clips(path: str, clips: list[list[int]], img_x: int, img_y: int, channe
         own = [number for number in images if number in numbers or number == last < numbers[-1]]
         if not own and (len(clips) == 1 or not images):
             raise UnreadableVideo(f"{path}: none of its frames {numbers[0]} to {numbers[-1]} can be read")
-        shown = [number if number in images else nearest(number, own or list(images)) for number in numbers]
+        shown = [min(own or images, key=lambda other: abs(other - number)) for number in numbers]  # nearest
         # stacked as they lie in memory, channels last: else each clip is copied slowly
         X = torch.stack([images[number].permute(1, 2, 0) for number in shown])
         unreadable = [number for number in numbers if number not in images and number <= end]
         yield X.permute(0, 3, 1, 2), unreadable, end
-
-
-def nearest(number: int, others: list[int]) -> int:
-    return min((abs(other - number), other) for other in others)[1]
 
 
 class Dataset_CRNN(Dataset):
@@ -591,13 +566,9 @@ class ClipSampler(DistributedSampler):
     Of torchrun's processes every one gets the same number of videos.
     """
 
-    def __init__(self, dataset: Dataset, clips: int, seed: int):
-        super().__init__(dataset, WORLD_SIZE, RANK, seed=seed)
-        self.clips = clips
-
     def __iter__(self):
         generator = torch.Generator().manual_seed(self.seed + self.epoch + 500_000)
-        draws = torch.randint(self.clips, (len(self.dataset),), generator=generator).tolist()
+        draws = torch.randint(self.dataset.clips, (len(self.dataset),), generator=generator).tolist()
         return iter([(index, draws[index]) for index in super().__iter__()])
 
 
@@ -611,7 +582,7 @@ def make_loader(dataset: Dataset, args: argparse.Namespace, shuffle: bool) -> Da
                          f"{WORLD_SIZE} processes")
     batch_size = args.batch_size // WORLD_SIZE
     if shuffle:
-        sampler = ClipSampler(dataset, args.clips, args.seed)
+        sampler = ClipSampler(dataset, WORLD_SIZE, RANK, seed=args.seed)
     else:
         sampler, batch_size = range(RANK, len(dataset), WORLD_SIZE), max(1, batch_size // args.clips)
     return DataLoader(dataset, batch_size, sampler=sampler, num_workers=args.num_workers,
@@ -912,7 +883,7 @@ def predict(model, device, loader, clips: int = 1, text: str = "Predict"):
         labels.append(y)
     say_short_videos(getattr(loader, "dataset", None))
     if not labels:  # more processes than videos
-        return torch.empty(0, 1), torch.empty(0, dtype=torch.long)
+        return torch.empty(0, 1, dtype=torch.double), torch.empty(0, dtype=torch.long)
     return torch.cat(log_probabilities), torch.cat(labels)
 
 
@@ -987,8 +958,8 @@ def cache_features(args: argparse.Namespace, model: nn.Module, videos: list[Vide
         done = iter(missing)
         for X, y in progress_bar(loader, "Features"):
             X = X.to(device, non_blocking=True).view(-1, *X.shape[-4:])  # (N*clips, T, 3, H, W)
-            features = extract(X).half().cpu().view(len(y), args.clips, len(frame_numbers), -1)
-            for video_features in features:
+            features = extract(X).half().cpu()  # (N*clips, T, 2048)
+            for video_features in features.unflatten(0, (len(y), args.clips)):
                 with atomic_file(paths[next(done)]) as file:
                     np.save(file, video_features.numpy())
     if TORCHRUN:
@@ -1005,7 +976,7 @@ def file_state(video: Video, frame_numbers: list[int], clips: int) -> str:
         taken = {*frame_numbers, max(images, default=0)}  # the last one may be held
         paths = [path for number, path in images.items() if clips > 1 or number in taken]
     states = [(s.st_size, s.st_mtime_ns) for s in map(os.stat, filter(os.path.exists, sorted(paths)))]
-    return hashlib.sha256(repr((video.name, states)).encode("utf-8", "surrogatepass")).hexdigest()[:32]
+    return hashlib.sha256(repr((video.name, states)).encode()).hexdigest()[:32]
 
 
 # ============================================================================================================
@@ -1031,7 +1002,7 @@ def load_action_names(path: str) -> list[str]:
             except Exception:  # a damaged pickle can raise nearly anything
                 names = None
         else:
-            names = [name.strip() for name in read_lines(path) if name.strip()]
+            names = [line.strip() for line in file.read().decode("utf-8-sig").splitlines() if line.strip()]
             numbers = [name.split(maxsplit=1)[0] for name in names]
             if numbers == [str(n + 1) for n in range(len(names))]:  # as UCF101's classInd.txt numbers them
                 names = [name.split(maxsplit=1)[-1] for name in names]
@@ -1041,15 +1012,6 @@ def load_action_names(path: str) -> list[str]:
     if len({name_key(name) for name in names}) < len(names):
         raise InputError(f"{path} names an action twice (upper and lower case are the same action)")
     return names
-
-
-def read_lines(path: str) -> list[str]:
-    """Read a text file of the user's. Raises InputError if it is none."""
-    try:
-        with user_file(path):
-            return Path(path).read_text("utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is no UTF-8 text: save it as one") from error
 
 
 def choose_action_names(path: str, videos: list[Video]) -> list[str]:
@@ -1078,37 +1040,23 @@ def listed_videos(videos: list[Video], path: str) -> list[Video]:
     for video in videos:
         for name in {name_key(video.name), name_key(video.name).rpartition("/")[2]}:
             named[name].add(video)
-    lines = list(filter(str.strip, read_lines(path)))
+    with user_file(path):
+        lines = list(filter(str.strip, Path(path).read_text("utf-8-sig").splitlines()))
     whole = any(clean_name(line) in named for line in lines)  # then a number at the end is of the name
-    test, unknown, numbers = set(), [], defaultdict(set)
+    test, unknown = set(), []
     for line in lines:
-        names = [place for name in names_on(line, whole) for place in places(name)]
-        matches = next((named[name] for name in names if name in named), set())
+        matches = next((named[name] for name in names_on(line, whole) if name in named), set())
         if len(matches) > 1:
             one, other, *_ = sorted(video.path for video in matches)
             raise InputError(f"{path}: {line.strip()} may be {one} or {other}: add its folder")
         test |= matches
-        for video in matches:
-            if clean_name(line) not in named:
-                numbers[video.action].add(re.split(r"[\s,;]", line.strip())[-1])
         if not matches:
             unknown.append(line.strip())
-    if any(len(last) > 1 and last <= {"0", "1", "2"} for last in numbers.values()):  # as HMDB51's lists
-        raise InputError(f"{path} marks its videos by 0, 1 or 2: keep the lines of the test videos, without "
-                         "the numbers")
     if not test:
         raise InputError(f"{path} names none of the videos: write them as {videos[0].name}, one a line")
     if unknown:
         say("", f"Names of the list that are not there: {len(unknown):,}, such as {some(unknown)}")
     return sorted(test)
-
-
-def places(name: str) -> Iterator[str]:
-    """Yield a path without its first folders, as a list may name videos by where they lie on a disk."""
-    yield name
-    while name.count("/") > 1:
-        name = name.partition("/")[2]
-        yield name
 
 
 def clean_name(line: str) -> str:
@@ -1118,18 +1066,24 @@ def clean_name(line: str) -> str:
 def names_on(line: str, whole: bool) -> Iterator[str]:
     """Yield the names that a line of a test list may mean, the likeliest first, as name_key writes them.
 
-    If lines are whole names, only what follows a suffix or ..._gNN_cNN is taken for further columns.
+    If lines are whole names, only what follows a suffix is taken for further columns.
     """
     name, suffixes = clean_name(line), "|".join(map(re.escape, VIDEO_SUFFIXES))
-    yield name
-    columns = r"[\"']?(?:\s*[,;\t].*|(?:\s+[0-9.]+)*)"
-    for ended in (rf"(.+?)(?:{suffixes}){columns}",
-                  rf"(?:.*/)?({VIDEO_NAME.pattern})(?:{suffixes})?{columns}"):
-        if match := re.fullmatch(ended, name):
-            yield match[1]
-            whole = True
-    while not whole and (match := re.fullmatch(r"(.+?)(?:\s*[,;\t][^,;\t]*|\s+[0-9]+)", name)):
+    yield from places(name)
+    file = re.fullmatch(rf"(.+?)(?:{suffixes})[\"']?(?:\s*[,;\t].*|(?:\s+[0-9.]+)*)", name)
+    if file:
+        yield from places(file[1])
+    while not whole and not file and (match := re.fullmatch(r"(.+?)(?:\s*[,;\t][^,;\t]*|\s+[0-9]+)", name)):
         name = match[1]
+        yield from places(name)
+
+
+def places(name: str) -> Iterator[str]:
+    """Yield a path without its first folders, as a list may name videos by where they lie on a disk."""
+    yield name
+    folders = 0 if VIDEO_NAME.fullmatch(name.rpartition("/")[2]) else 1  # that must stay
+    while name.count("/") > folders:
+        name = name.partition("/")[2]
         yield name
 
 
@@ -1178,8 +1132,6 @@ def parse_args(doc: str, parameters: dict, demo: dict) -> argparse.Namespace:
             parser.error(f"argument --{name}: {value} is out of range")
         if name.endswith("_path") and value != "none":
             setattr(args, name, os.path.abspath(value))
-    if args.split not in SPLITS and os.path.isfile(args.split):
-        args.split = os.path.abspath(args.split)
     if args.augment != "none" and getattr(args, "cache_features", False):
         parser.error(f"argument --augment: {args.augment} changes the frames in each epoch, so that their "
                      "features cannot be kept: add --no-cache_features")
@@ -1237,9 +1189,11 @@ def end_process(message: str, status: int) -> None:
 
 @contextlib.contextmanager
 def user_file(path: str | Path):
-    """While a user's file or folder is open, an error of the system is an InputError that names it."""
+    """While a user's file is open, an error of the system, or a text in no UTF-8, is an InputError."""
     try:
         yield
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is no UTF-8 text: save it as one") from error
     except OSError as error:
         raise InputError(f"{path}: {error.strerror or error}") from error
 
@@ -1371,9 +1325,8 @@ def atomic_file(path: str | Path):
         Path(temporary).unlink(missing_ok=True)
         if WORKER_DIED in str(error):
             raise
-        raise InputError(f"{path} could not be written ({first_line(error)}). What was saved before is as "
-                         "it was; if the disk is full, make room (a training run goes on with --resume)"
-                         ) from error
+        raise InputError(f"{path} could not be written ({first_line(error)}): what was there is as it was; "
+                         "if the disk is full, make room (a training run goes on with --resume)") from error
 
 
 def replace(temporary: str | Path, path: str | Path) -> None:
@@ -1522,8 +1475,7 @@ def refuse_changes(args: argparse.Namespace, saved: dict, checkpoint: dict, data
                 new, gone = len(names - before), len(before - names)
                 changed.append(f"the {side} videos: {new:,} new, {gone:,} gone")
     if changed:
-        what = "parameters" if any(change.startswith("--") for change in changed) else "data"
-        raise InputError(f"{path} was trained with other {what} ({', '.join(changed)}): "
+        raise InputError(f"{path} was trained with other parameters or data ({', '.join(changed)}): "
                          "give those again, or choose another --save_model_path")
 
 
@@ -1603,12 +1555,10 @@ def plot_curves(file, name: str, history: dict) -> None:
 
 def print_outcome(args: argparse.Namespace, name: str, history: dict, data: Data) -> None:
     """Say where the results are and what to run next."""
-    best, tested = best_epoch(history), len({video.action for video in data.test})
+    best = best_epoch(history)
     print(f"\nBest    epoch {best}: test accuracy {history['test_score'][best - 1]:.1%}; "
           f"last, epoch {len(history['test_score'])}: {history['test_score'][-1]:.1%}\n"
           "        (the test videos chose the best epoch: report the last one's accuracy)")
-    if tested < len(data.action_names):
-        say("", f"(the test has videos of {tested} of the {len(data.action_names)} actions only)")
     print(f"Output  checkpoints, histories, fig_UCF101_{name}.png in\n        {args.save_model_path}")
     script = Path(__file__).resolve().parent.parent / "check_model_prediction.py"
     if script.exists():

@@ -22,6 +22,7 @@ import statistics
 import sys
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -198,10 +199,12 @@ def read_all(way, frames: int, size: int, paths: list[str]) -> None:
 def reading_rates(args, ways: list[tuple]) -> list[float]:
     """Frames a second of each (way, paths), a process on each core reading all the paths."""
     cores = cpu_count()
-    with multiprocessing.Pool(cores, torch.set_num_threads, [1]) as pool:
-        seconds = alternate(2 * args.rounds, *(
-            partial(pool.map, partial(read_all, way, args.frames, args.size), [paths] * cores, chunksize=1)
-            for way, paths in ways))
+    # of these pools one whose process is killed is an error, not an endless wait
+    with ProcessPoolExecutor(cores, initializer=torch.set_num_threads, initargs=[1]) as pool:
+        def read(way, paths):
+            list(pool.map(partial(read_all, way, args.frames, args.size), [paths] * cores))
+
+        seconds = alternate(2 * args.rounds, *(partial(read, way, paths) for way, paths in ways))
     return [cores * args.videos * args.frames / s for s in seconds]
 
 
@@ -285,8 +288,8 @@ def predict_long_video(path: str, args) -> tuple[float, int, int]:
 def long(args, folder: Path) -> None:
     """Print the row of a long video, predicted in a process of its own."""
     path = write_long_video(folder, args)
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        seconds, before, peak = pool.apply(predict_long_video, [path, args])
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        seconds, before, peak = pool.submit(predict_long_video, path, args).result()
     print_row(f"a video of {args.minutes:g} minutes, {args.long_clips} clips predicted by CRNN", "",
               f"{seconds:.1f} s", "",
               f"{peak / 2**20:.0f} MiB at the most, {(peak - before) / 2**20:.0f} more than before the video")

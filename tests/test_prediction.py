@@ -391,6 +391,12 @@ def test_a_checkpoint_that_tells_its_sizes_takes_no_flags_of_raw_weights(trained
     assert_refused(done, "tells its actions, sizes and frames")
 
 
+def test_a_list_with_an_action_that_the_model_was_not_trained_on_is_refused(trained, small_data, tmp_path):
+    shutil.copytree(small_data / "jpegs" / "v_Punch_g03_c01", tmp_path / "Surf" / "v1")
+    done = predict("--save_model_path", trained("Conv3D"), "--data_path", tmp_path, check=False)
+    assert_refused(done, "unknown actions: Surf", "not trained on", "--data_path", "--video")
+
+
 # ------------------------------------------------------------------------------ any weights
 
 
