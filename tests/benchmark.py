@@ -51,10 +51,10 @@ PATTERNS = ("v_*", "*.avi")  # of the frame folders and the files that write_vid
 UCF101_VIDEOS, NUM_CLASSES = 13320, 101
 RESNET152_FLOP = 2 * 11.51e9  # a frame of 224x224: torchvision's count of multiply-adds, each two operations
 PARAMETERS = dict(  # name: (default, with --quick, help)
-    rounds=(5, 2, "rounds that count; twice as many of reading, half as many of ResNet-152"),
+    rounds=(5, 2, "rounds that count; twice as many of reading, half as many of epochs and ResNet-152"),
     videos=(16, 2, "different videos to read"),
     length=(180, 40, "their frames; a video of UCF101 has 186 on average"),
-    epoch_videos=(64, 8, "epochs: videos in an epoch, and in a test"),
+    epoch_videos=(32, 8, "epochs: videos in an epoch, and in a test"),
     minutes=(10.0, 0.2, "long: length of the video"),
     long_clips=(60, 5, "long: clips of it"),
     frames=(28, 10, "frames of a clip"),
@@ -248,7 +248,7 @@ def epochs(args, folder: Path) -> None:
     for kind, pattern in zip(("JPEGs", ".avi"), PATTERNS, strict=True):
         videos = find(folder, pattern, args.epoch_videos)
         ways = ways_of_clips(args, model, videos, 1) + ways_of_clips(args, model, videos, 5)
-        seconds = alternate(args.rounds, *ways)
+        seconds = alternate(max(1, args.rounds // 2), *ways)
         epoch, read, test, epoch5, read5, test5 = (1000 * s / len(videos) for s in seconds)
         print_row(f"an epoch's reading, a video of {args.length} frames, {kind}", f"1 clip: {epoch:.1f} ms",
                   f"one of 5 clips: {epoch5:.1f} ms", f"{epoch5 / epoch:.1f} times as long", "")
