@@ -59,7 +59,6 @@ from functions import (  # noqa: E402
     predict,
     read_frame_folder,
     read_video_file,
-    refuse_system_error,
     run,
     saved_args,
     saved_epochs,
@@ -328,6 +327,7 @@ def predict_videos(options: argparse.Namespace, trained: Trained, device: torch.
     paths = [found for path in options.video for found in expand(path)]
     if options.plot and len(paths) > 1:
         raise InputError(f"--plot draws one video; --video names {len(paths)}")
+    names = Counter(os.path.basename(os.path.normpath(path)) for path in paths)
     tables, failed = [], False
     for path in paths:
         try:
@@ -339,9 +339,8 @@ def predict_videos(options: argparse.Namespace, trained: Trained, device: torch.
             print(f"Error: {error}", file=sys.stderr)
             failed = True
             continue
-        names = [os.path.basename(os.path.normpath(other)) for other in paths]
         name = os.path.basename(os.path.normpath(path))
-        print_prediction(table, name if names.count(name) == 1 else path, note)
+        print_prediction(table, name if names[name] == 1 else path, note)
         tables.append(table)
         if options.plot:
             with atomic_file(options.plot) as file, warnings.catch_warnings():
@@ -360,9 +359,9 @@ def expand(path: str) -> list[str]:
     """Return the videos that a path names: those below a folder of videos, else itself."""
     passed_over = Counter()
     found = [video for video, *_ in walk(path, passed_over)] if os.path.isdir(path) else []
-    pictures = passed_over["pictures beside videos or folders"]
-    if found and pictures:
-        say("Skipped", f"pictures beside videos or folders: {pictures:,}, in {path}")
+    reasons = ", ".join(f"{reason}: {count:,}" for reason, count in passed_over.items() if count)
+    if found and reasons:
+        say("Skipped", f"{reasons}, in {path}")
     return found or [path]
 
 
@@ -384,18 +383,15 @@ def fit_frame_rate(trained: Trained, path: str, options) -> tuple[argparse.Names
 def frame_times(path: str) -> list[float]:
     """Return the seconds, from 0, at which a file's frames are shown, [] if it cannot be read. Decodes it."""
     times, step, shift = [], 0.04, 0.0
-    try:
-        for number, frame in decode(path):
-            following = times[-1] + step if times else 0.0
-            time = following if frame.time is None else frame.time + shift
-            if times and time < times[-1] - step / 2:  # several files were joined: the clock begins anew
-                shift += following - time
-                time = following
-            if times and time > times[-1]:
-                step = time - times[-1]
-            times += [time] * (number - len(times))  # a frame that cannot be read has the time of the next
-    except Exception as error:  # damaged data can raise nearly anything
-        refuse_system_error(error, path)
+    for number, frame in decode(path):
+        following = times[-1] + step if times else 0.0
+        time = following if frame.time is None else frame.time + shift
+        if times and time < times[-1] - step / 2:  # several files were joined: the clock begins anew
+            shift += following - time
+            time = following
+        if times and time > times[-1]:
+            step = time - times[-1]
+        times += [time] * (number - len(times))  # a frame that cannot be read has the time of the next
     return [time - times[0] for time in times]
 
 

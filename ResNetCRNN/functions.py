@@ -64,8 +64,8 @@ from tqdm import tqdm
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 # torchrun starts one process for each GPU and tells each its number, 0 to WORLD_SIZE - 1
-TORCHRUN = "WORLD_SIZE" in os.environ
-RANK, WORLD_SIZE = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+TORCHRUN = {"RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"} <= os.environ.keys()
+RANK, WORLD_SIZE = (int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])) if TORCHRUN else (0, 1)
 
 # ------------------------------------------------------------------------------ 1. Videos and splits
 
@@ -120,6 +120,8 @@ def find_videos(data_path: str) -> list[Video]:
     train_folder, test_folder = (next((name for name in names if name in top), None)
                                  for names in (TRAIN_FOLDERS, TEST_FOLDERS))
     sides = {train_folder: "train", test_folder: "test"} if train_folder and test_folder else {}
+    if train_folder and not test_folder:
+        say("Data", f"There is a folder {train_folder} but no test or val: it is taken for an action")
     videos, passed_over = [], Counter()
     for path, stem, folders in walk(data_path, passed_over):
         side = sides.get(name_key(folders[0]), "") if folders else ""
@@ -310,7 +312,7 @@ def load_videos(args: argparse.Namespace) -> Data:
 
 
 def frame_rate(path: str) -> float | None:
-    """Return a file's frames a second; None for a number that makes no sense, and for a folder."""
+    """Return a file's frames a second; None for a number that makes no sense, and for no video file."""
     rate = 0.0
     with contextlib.suppress(av.FFmpegError, InputError), open_video(path) as (_, stream):
         rate = float(stream.average_rate or 0)
@@ -397,35 +399,35 @@ def count_frames(path: str) -> int:
     """Count the frames that a video has, by decoding: headers may lie. 0 if it cannot be read."""
     if os.path.isdir(path):
         return max(list_images(path), default=0)
-    count = 0
-    try:
-        for number, _ in decode(path):
-            count = number
-    except Exception as error:  # damaged data can raise nearly anything
-        refuse_system_error(error, path)
-    return count
+    return max((number for number, _ in decode(path)), default=0)
 
 
 def decode(path: str) -> Iterator[tuple[int, av.VideoFrame]]:
-    """Yield (number, frame) of a file's whole frames, from 1. A damaged packet costs its own frame only."""
+    """Yield (number, frame) of a file's whole frames, from 1, as far as it can be read.
+
+    A damaged packet costs its own frame only. Raises InputError if the system is why it cannot be read.
+    """
     decoded, lost = 0, []  # lost: when the frames of damaged packets would have been shown
-    with open_video(path) as (container, stream):
-        for packet in container.demux(stream):  # the last one is empty, and flushes the decoder
-            try:
-                frames = packet.decode()
-            except av.FFmpegError as error:
-                refuse_system_error(error, path)
-                lost.append(packet.pts)
-                continue
-            for frame in frames:
-                decoded += 1
-                before = sum(time is None or frame.pts is None or time < frame.pts for time in lost)
-                if not frame.is_corrupt:
-                    yield decoded + before, frame
+    try:
+        with open_video(path) as (container, stream):
+            for packet in container.demux(stream):  # the last one is empty, and flushes the decoder
+                try:
+                    frames = packet.decode()
+                except av.FFmpegError as error:
+                    refuse_system_error(error, path)
+                    lost.append(packet.pts)
+                    continue
+                for frame in frames:
+                    decoded += 1
+                    before = sum(time is None or frame.pts is None or time < frame.pts for time in lost)
+                    if not frame.is_corrupt:
+                        yield decoded + before, frame
+    except Exception as error:  # damaged data can raise nearly anything
+        refuse_system_error(error, path)
 
 
 def read_video_file(path: str, frame_numbers: list[int], channels: int) -> Iterator:
-    """Decode a file up to the last frame asked for, on one core. Yields as read_frame_folder does."""
+    """Decode a file up to the last frame asked for. Yields as read_frame_folder does."""
     wanted, last, matrix, converter = set(frame_numbers), None, None, VideoReformatter()
 
     def to_pixels(frame):
@@ -1042,10 +1044,12 @@ def listed_videos(videos: list[Video], path: str) -> list[Video]:
             named[name].add(video)
     with user_file(path):
         lines = list(filter(str.strip, Path(path).read_text("utf-8-sig").splitlines()))
-    whole = any(clean_name(line) in named for line in lines)  # then a number at the end is of the name
+    # as many columns as leave a name that is there, of each line as many: else "anna 1,Bend" might take anna
+    columns = next((count for count in range(9)
+                    if any(name in named for line in lines for name in names_on(line, count))), 0)
     test, unknown = set(), []
     for line in lines:
-        matches = next((named[name] for name in names_on(line, whole) if name in named), set())
+        matches = next((named[name] for name in names_on(line, columns) if name in named), set())
         if len(matches) > 1:
             one, other, *_ = sorted(video.path for video in matches)
             raise InputError(f"{path}: {line.strip()} may be {one} or {other}: add its folder")
@@ -1063,19 +1067,18 @@ def clean_name(line: str) -> str:
     return name_key(line.strip().strip("\"'")).replace("\\", "/").removeprefix("./")
 
 
-def names_on(line: str, whole: bool) -> Iterator[str]:
+def names_on(line: str, columns: int) -> Iterator[str]:
     """Yield the names that a line of a test list may mean, the likeliest first, as name_key writes them.
 
-    If lines are whole names, only what follows a suffix is taken for further columns.
+    What follows a suffix are further columns, whatever their number; without a suffix the last `columns` are.
     """
     name, suffixes = clean_name(line), "|".join(map(re.escape, VIDEO_SUFFIXES))
-    yield from places(name)
     file = re.fullmatch(rf"(.+?)(?:{suffixes})[\"']?(?:\s*[,;\t].*|(?:\s+[0-9.]+)*)", name)
     if file:
-        yield from places(file[1])
-    while not whole and not file and (match := re.fullmatch(r"(.+?)(?:\s*[,;\t][^,;\t]*|\s+[0-9]+)", name)):
-        name = match[1]
         yield from places(name)
+    for _ in range(0 if file else columns):
+        name = re.sub(r"(?<=.)(?:\s*[,;\t][^,;\t]*|\s+[0-9]+)$", "", name)
+    yield from places(file[1] if file else name)
 
 
 def places(name: str) -> Iterator[str]:
@@ -1164,6 +1167,9 @@ def run(main: Callable[[], None], resumes: bool = True) -> None:
             end_process("Error: the last batch of an epoch holds a single clip, of which BatchNorm sees one "
                         "value: take another --batch_size, or larger frames", 1)
         raise
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python writes the rest at exit
+        end_process("Error: what reads the output has ended", 1)  # such as "| head"
     except KeyboardInterrupt:
         message = "\nInterrupted."
         if resumes:
@@ -1501,8 +1507,9 @@ def print_split(split: str, train: list[Video], test: list[Video]) -> None:
     shared = sum(video.source in sources for video in test if video.source)
     unknown = [not video.source for video in (*train, *test)]
     if shared:
+        remedy = "" if split == "folders" else ". --split group is"
         say("", f"{shared:,} of the {len(test):,} test videos ({shared / len(test):.1%}) have a sibling from "
-            "the same source in training: not a fair test. --split group is")
+            f"the same source in training: not a fair test{remedy}")
     if any(unknown):
         say("", f"The source of {sum(unknown):,} of {len(unknown):,} videos is not known: siblings of "
             "training videos may be among those of the test. Folders <Action>/<source>/<video> tell it")

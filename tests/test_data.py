@@ -486,11 +486,15 @@ def test_a_name_that_holds_another_one_names_itself(tmp_path, name):
     assert [video.name for video in load(tmp_path / "data", split=str(tmp_path / "list")).test] == [name]
 
 
-def test_columns_behind_names_without_suffix_are_ignored(tmp_path):
+@pytest.mark.parametrize("lines, names", [
+    ("Bend/anna 163 0\nWave/carla 57 1\n", ["Bend/anna", "Wave/carla"]),  # frames, label
+    ("Bend/anna 1,Bend\nWave/carla,Wave\n", ["Wave/carla"]),  # "anna 1" is not there, and is not anna
+])
+def test_columns_behind_names_without_suffix_are_ignored(tmp_path, lines, names):
     tree(tmp_path / "data", "Bend/anna.mov", "Bend/ben.mov", "Wave/anna 2.mov", "Wave/carla.mov")
-    (tmp_path / "list").write_text("Bend/anna 163 0\nWave/carla 57 1\n")  # frames, label
+    (tmp_path / "list").write_text(lines)
     data = load(tmp_path / "data", split=str(tmp_path / "list"))
-    assert [video.name for video in data.test] == ["Bend/anna", "Wave/carla"]
+    assert [video.name for video in data.test] == names
 
 
 def test_names_of_a_list_that_are_not_there_are_counted_and_named(tmp_path, capsys):
@@ -543,7 +547,8 @@ def test_the_start_says_how_many_videos_each_side_has(tmp_path, capsys):
 def test_the_start_says_how_many_test_videos_have_a_sibling_in_training(tmp_path, capsys):
     everyone = [f"{action}/person {n}/1.mov" for action in ("Bend", "Jump", "Run", "Wave") for n in range(9)]
     load(tree(tmp_path / "nine", *everyone))
-    assert "9 of the 9 test videos (100.0%) have a sibling" in printed(capsys)
+    out = printed(capsys)
+    assert "9 of the 9 test videos (100.0%) have a sibling" in out and "--split group is" in out
     load(tmp_path / "nine", split="group")
     out = printed(capsys)
     assert "sibling" not in out and "not known" not in out and "No test video" not in out
@@ -552,7 +557,7 @@ def test_the_start_says_how_many_test_videos_have_a_sibling_in_training(tmp_path
          "test/Wave/Anna/4.mov", "test/Wave/5.mov", "test/Bend/x_g01_c01.mov")
     load(tmp_path / "mixed", split="folders")
     out = printed(capsys)
-    assert "1 of the 4 test videos (25.0%) have a sibling" in out
+    assert "1 of the 4 test videos (25.0%) have a sibling" in out and "--split group" not in out
     assert "The source of 2 of 6 videos is not known" in out
 
 

@@ -152,14 +152,15 @@ def test_top_five_of_video_files_and_frame_folders(trained, tmp_path):
     np.testing.assert_allclose(table.groupby("video")["probability"].sum(), 1, rtol=1e-5)
 
 
-def test_a_folder_of_videos_says_which_pictures_it_passes_over(trained, tmp_path):
+def test_a_folder_of_videos_says_what_it_passes_over(trained, tmp_path):
     write_frames(tmp_path / "day" / "frames", make_images(1))
-    for name in ("day/a.mp4", "day/evening/b.mp4"):
+    for name in ("day/a.mp4", "day/evening/b.mp4", "day/1/2/3/4/5/too deep.mp4"):
         write_video(tmp_path / name, make_images(2))
     Image.fromarray(make_images(3, count=1)[0]).save(tmp_path / "day" / "cover.png")
     out = predict("--save_model_path", trained("Conv3D"), "--video", tmp_path / "day").stdout
     assert re.findall(r"^(\S+)$", out, re.M) == ["a.mp4", "b.mp4", "frames"]
-    assert re.search(r"^Skipped +pictures beside videos or folders: 1, in", out, re.M)
+    reasons = " ".join(re.search(r"^Skipped ([^/]+),", out, re.M)[1].split())
+    assert reasons == "pictures beside videos or folders: 1, folders too deep: 1"
 
 
 def test_without_clips_a_longer_video_says_which_seconds_were_looked_at(trained, tmp_path):

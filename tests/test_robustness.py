@@ -2,6 +2,7 @@
 import argparse
 import os
 import re
+import runpy
 import shutil
 import signal
 import subprocess
@@ -35,6 +36,15 @@ from conftest import (
 )
 
 resource = pytest.importorskip("resource")  # POSIX
+
+
+def test_an_output_that_nobody_reads_any_more_ends_the_run_with_a_message():
+    code = "import functions; functions.run(lambda: [print('x' * 99) for _ in range(9999)])"
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=SCRIPTS["CRNN"].parent, text=True,
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process.stdout.readline()
+    process.stdout.close()  # as "| head" does
+    assert process.stderr.read() == "Error: what reads the output has ended\n" and process.wait() == 1
 
 
 def start(command, **options) -> subprocess.Popen:
@@ -385,6 +395,13 @@ def test_two_processes_train_as_one_and_test_each_video_once(model, small_data, 
     assert score == pytest.approx(checkpoint["test_score"])
     assert loss == pytest.approx(checkpoint["test_loss"],
                                  rel=1e-2 if model == "ResNetCRNN" else 1e-5)  # float16
+
+
+def test_a_cluster_that_sets_some_of_torchruns_variables_starts_no_processes(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    monkeypatch.setenv("RANK", "1")
+    alone = runpy.run_path(functions.__file__)
+    assert not alone["TORCHRUN"] and (alone["RANK"], alone["WORLD_SIZE"]) == (0, 1)
 
 
 def test_a_batch_that_cannot_be_shared_out_is_refused(small_data, tmp_path, monkeypatch):
