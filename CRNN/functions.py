@@ -74,7 +74,7 @@ GROUP_NAME = re.compile(r".*_g(?P<group>[0-9]+)_c[0-9]+")
 VIDEO_SUFFIXES = (".avi", ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".flv", ".3gp",
                   ".ts", ".mts", ".m2ts", ".ogv", ".gif")
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
-JUNK = (".", "@eaDir", "__MACOSX")  # what macOS and network drives put beside
+JUNK = (".", "@eaDir", "__MACOSX", "fig_UCF101_")  # what macOS, network drives and training put beside
 TRAIN_FOLDERS = ("train", "training")
 TEST_FOLDERS = ("test", "testing", "val", "valid", "validation", "eval", "evaluation")
 UCF101_LIST = Path(__file__).resolve().parent.parent / "UCF101actions.pkl"
@@ -115,22 +115,23 @@ def find_videos(data_path: str) -> list[Video]:
     if not os.path.isdir(data_path):
         raise InputError(f"{data_path} is not a folder: give the folder of the videos by --data_path (--demo "
                          "needs none)")
-    with user_file(data_path):
-        top = {name_key(path.name) for path in Path(data_path).iterdir() if os.path.isdir(path)}
+    videos, passed_over = [], Counter()
+    found = list(walk(data_path, passed_over))
+    top = {name_key(folders[0]) for _, stem, folders in found  # a test without labels is none
+           if len(folders) > 1 or folders and VIDEO_NAME.fullmatch(stem)}
     train_folder, test_folder = (next((name for name in names if name in top), None)
                                  for names in (TRAIN_FOLDERS, TEST_FOLDERS))
     sides = {train_folder: "train", test_folder: "test"} if train_folder and test_folder else {}
     if train_folder and not test_folder:
         say("Data", f"There is a folder {train_folder} but no test or val: it is taken for an action")
-    videos, passed_over = [], Counter()
-    for path, stem, folders in walk(data_path, passed_over):
+    for path, stem, folders in found:
         side = sides.get(name_key(folders[0]), "") if folders else ""
         below = folders[1:] if sides else folders  # from the class folder on
-        match, group = VIDEO_NAME.fullmatch(stem), GROUP_NAME.fullmatch(stem)
+        match = VIDEO_NAME.fullmatch(stem)
         if sides and not side:
             passed_over[f"videos outside of {train_folder} and {test_folder}"] += 1
         elif not match and (not below or not below[0].strip()):
-            passed_over["videos in no class folder"] += 1
+            passed_over["videos or folders of pictures in no class folder"] += 1
         elif not match and len(below) > 2:
             passed_over["videos deeper than <Action>/<source>/<video>"] += 1
         else:
@@ -139,6 +140,7 @@ def find_videos(data_path: str) -> list[Video]:
             source = name_key(below[1]) if len(below) > 1 else ""
             if source == name_key(action):  # as archives of one class unpack: brush_hair/brush_hair/1.avi
                 source = ""
+            group = GROUP_NAME.fullmatch(stem) or GROUP_NAME.fullmatch(source)
             source = f"g{int(group['group'])}" if group else source
             videos.append(Video(name, path, action, source, side))
     reasons = ", ".join(f"{reason}: {count:,}" for reason, count in passed_over.items() if count)
@@ -147,8 +149,8 @@ def find_videos(data_path: str) -> list[Video]:
                          f"<Action>/<video> files or folders of frames (passed over: {reasons or 'nothing'})")
     if reasons:
         say("Skipped", reasons)
-    actions = {video.action for video in videos}
-    if not sides and all(name_key(action).startswith(TRAIN_FOLDERS + TEST_FOLDERS) for action in actions):
+    actions, side = {video.action for video in videos}, "|".join(TRAIN_FOLDERS + TEST_FOLDERS)
+    if not sides and all(re.fullmatch(rf"({side})[\W_0-9]*", name_key(action)) for action in actions):
         raise InputError(f"{data_path} has the folders {', '.join(sorted(actions))}: call the sides of a "
                          "split train and test, or give one of them by --data_path")
     return unique(videos)
@@ -159,15 +161,19 @@ def walk(data_path: str, passed_over: Counter) -> Iterator[tuple[str, str, tuple
     for folder, subfolders, files in os.walk(data_path, onerror=refuse_folder, followlinks=True):
         folders = Path(folder).relative_to(data_path).parts
         subfolders[:] = sorted(name for name in subfolders if not name.startswith(JUNK))
-        listed = sorted(name for name in files if not name.startswith("."))
+        listed = sorted(name for name in files if not name.startswith(JUNK))
         files = [name for name in listed if os.path.isfile(os.path.join(folder, name))]
         films = [name for name in files if name.lower().endswith(VIDEO_SUFFIXES)]
         images = [name for name in files if name.lower().endswith(IMAGE_SUFFIXES)]
         passed_over["broken links"] += len(listed) - len(files)
         passed_over["files of other kinds"] += len(files) - len(films) - len(images)
         passed_over["empty folders"] += not listed and not subfolders
-        if images and folders and not films and not subfolders:
-            yield folder, folders[-1], folders[:-1]
+        deeper = images and any(holds_videos(os.path.join(folder, name)) for name in subfolders)
+        if images and folders and not films and not deeper:
+            stem, suffix = os.path.splitext(folders[-1])  # frames may lie in 1.avi/
+            yield folder, stem if suffix.lower() in VIDEO_SUFFIXES else folders[-1], folders[:-1]
+        elif len(images) > 1 and len(folders) > 1 and not films:
+            raise InputError(f"{folder} holds pictures and, below, more pictures or videos: keep one kind")
         else:
             passed_over["pictures beside videos or folders"] += len(images)
         for name in films:
@@ -183,6 +189,11 @@ def walk(data_path: str, passed_over: Counter) -> Iterator[tuple[str, str, tuple
         if len(folders) == 4:
             passed_over["folders too deep"] += len(subfolders)
             subfolders.clear()
+
+
+def holds_videos(folder: str) -> bool:
+    return any(name.lower().endswith(VIDEO_SUFFIXES + IMAGE_SUFFIXES) and not name.startswith(JUNK)
+               for *_, names in os.walk(folder) for name in names)
 
 
 def refuse_folder(error: OSError) -> None:
@@ -251,8 +262,9 @@ def split_videos(videos: list[Video], split: str, seed: int) -> tuple[list[Video
     chosen = set(test)
     train = [video for video in videos if video not in chosen]
     if {video.label for video in train}.isdisjoint(video.label for video in test):
+        remedy = "take another --split or more videos" if split in SPLITS else "list test videos only"
         raise InputError(f"--split {split} puts {len(train)} of the {len(videos)} videos in training and "
-                         f"{len(test)} in the test, no action in both: take another --split or more videos")
+                         f"{len(test)} in the test, no action in both: {remedy}")
     return train, test
 
 
@@ -294,7 +306,7 @@ def load_videos(args: argparse.Namespace) -> Data:
     say("Actions", some(found, 12) + (f"; no video of {some(missing)}" if missing else ""))
     folders = sum(os.path.isdir(video.path) for video in videos)
     if 0 < folders < len(videos):
-        say("", f"{folders:,} of the videos are folders of frames, the others files")
+        say("", f"{folders:,} of the videos are folders of frames, the others files: none should be both")
     if len(found) == 1:
         say("", f"They are all of one action, {videos[0].action}: every answer will be right, and mean "
             "nothing. --data_path is the folder of the class folders")
@@ -382,7 +394,8 @@ def open_video(path: str):
     """Open a video file and its best stream: not a preview, not a cover."""
     # a relative take:2.avi would name a protocol; titles may be in any encoding
     with av.open(os.path.abspath(path), metadata_errors="replace") as container:
-        streams = [stream for stream in container.streams.video if stream.codec_context is not None]
+        streams = [stream for stream in container.streams.video
+                   if stream.codec_context is not None and stream.codec_context.name != "ansi"]  # a .txt
         if not streams:
             raise UnreadableVideo(f"{path} has no video stream that can be decoded")
         yield container, max(streams, key=stream_score)
@@ -1503,8 +1516,11 @@ def print_split(split: str, train: list[Video], test: list[Video]) -> None:
         missing = sorted(action for action, count in counts.items() if count == 0)
         if missing:
             say("", f"No {side} video: {', '.join(missing)}")
-    sources = {video.source for video in train}
-    shared = sum(video.source in sources for video in test if video.source)
+    sources, tested = ({video.source for video in side if video.source} for side in (train, test))
+    shared = sum(video.source in sources for video in test)
+    if sources or tested:
+        say("", f"sources: {len(sources):,} in training, {len(tested):,} in the test, "
+            f"{len(sources & tested):,} in both")
     unknown = [not video.source for video in (*train, *test)]
     if shared:
         remedy = "" if split == "folders" else ". --split group is"

@@ -129,7 +129,7 @@ def test_every_suffix_of_video_counts_in_any_case(tmp_path):
 
 PASSED_OVER = {
     "files of other kinds: 2": ["notes.md", "Bend/list.txt"],
-    "videos in no class folder: 1": ["film.mp4"],
+    "videos or folders of pictures in no class folder: 1": ["film.mp4"],
     "videos deeper than <Action>/<source>/<video>: 1": ["Bend/anna/monday/1.mov"],
     "empty folders: 1": ["Wave/"],
     "pictures beside videos or folders: 3": ["cover.jpg", "Bend/1.png", "Bend/2.png"],
@@ -417,6 +417,13 @@ def test_train_and_test_folders_are_the_split_and_no_other_is_taken(tmp_path, ca
             load(tmp_path, split=split)
 
 
+def test_a_test_folder_without_actions_is_none(tmp_path, capsys):
+    tree(tmp_path, "train/Bend/1.mov", "val/Bend/1.mov", "test/1.mov", "test/2.mov")  # as of Kinetics
+    data = load(tmp_path, split="folders")
+    assert [video.name for video in data.test] == ["val/Bend/1"]
+    assert "videos outside of train and val: 2" in printed(capsys)
+
+
 def test_the_split_by_folders_needs_folders(tmp_path):
     tree(tmp_path, "Bend/1.mov", "Wave/2.mov")
     with pytest.raises(InputError, match="no folders train and test or val: take group"):
@@ -510,7 +517,7 @@ REFUSED_LISTS = {
     "ambiguous": (b"2.mov\n", r"2\.mov may be .*Bend.2\.mov or .*Wave.2\.mov"),
     "not UTF-8": (b"caf\xe9.mov\n", "no UTF-8 text"),
     "nothing there": (b"Bend/99\n", "names none of the videos: write them as Bend/2"),
-    "all": ("\n".join(OWN).encode(), "puts 0 of the 8 videos in training and 8 in the test"),
+    "all": ("\n".join(OWN).encode(), "puts 0 of the 8 videos in training and 8 .*: list test videos only"),
     "empty": (b"", "names none of the videos"),
 }
 
@@ -570,9 +577,25 @@ def test_the_start_names_the_actions_and_those_without_a_video(tmp_path, capsys)
     assert "1 of the videos are folders of frames" in out
 
 
-def test_what_systems_put_beside_videos_is_no_video(tmp_path):
-    tree(tmp_path, "Bend/1.mov", "Bend/@eaDir/1.mov/thumb.jpg", "__MACOSX/Bend/1.mov", ".cache/Bend/2.mov")
+def test_what_systems_and_training_put_beside_videos_is_no_video(tmp_path):
+    tree(tmp_path, "Bend/1.mov", "Bend/@eaDir/1.mov/thumb.jpg", "__MACOSX/Bend/1.mov", ".cache/Bend/2.mov",
+         "models/first/fig_UCF101_CRNN.png")
     assert [video.name for video in find_videos(str(tmp_path))] == ["Bend/1"]
+
+
+def test_a_frame_folder_is_one_whatever_else_lies_in_it_but_not_with_more_pictures(tmp_path):
+    tree(tmp_path, "Kick/001/1.jpg", "Kick/001/2.jpg", "Kick/001/gt/1.txt", "Kick/v_Kick_g01_c01.avi/1.jpg")
+    assert [video.name for video in find_videos(str(tmp_path))] == ["Kick/001", "v_Kick_g01_c01"]
+    tree(tmp_path, "Kick/001/flow/flow_1.jpg")
+    with pytest.raises(InputError, match="001 holds pictures and, below, more .*keep one kind"):
+        find_videos(str(tmp_path))
+
+
+def test_the_group_may_stand_in_the_name_of_the_folder_of_frames(tmp_path, capsys):
+    tree(tmp_path, *(f"{name}/v_{name}_g0{group}_c0{clip}/img/1.jpg"
+                     for name in ("Bend", "Wave") for group in range(4) for clip in (1, 2)))
+    load(tmp_path, split="group")
+    assert "sources: 3 in training, 1 in the test, 0 in both" in printed(capsys)
 
 
 def test_own_videos_of_ucf101s_actions_keep_their_sources(tmp_path, capsys):
@@ -611,6 +634,8 @@ def test_the_sides_of_a_split_are_not_taken_for_actions(tmp_path, sides):
     tree(tmp_path, *(f"{side}/{action}/1.mp4" for side in sides for action in ("Bend", "Wave")))
     with pytest.raises(InputError, match="call the sides of a split train and test"):
         load(tmp_path)
+    tree(tmp_path / "trains", *(f"train {what}/{n}.mp4" for what in ("arrives", "leaves") for n in range(4)))
+    assert len(load(tmp_path / "trains").action_names) == 2
 
 
 def test_a_single_action_is_said_to_be_one(tmp_path, capsys):
@@ -1216,6 +1241,9 @@ def sound_alone(path: Path) -> Path:
 def test_a_file_without_a_video_stream_is_called_that(tmp_path):
     with pytest.raises(InputError, match=r"sound\.mp4 has no video stream"):
         read(sound_alone(tmp_path / "sound.mp4"), FRAMES, 20, 20)
+    (tmp_path / "list.txt").write_text("Bend/1.mp4\n" * 500)  # which FFmpeg would play as text art
+    with pytest.raises(InputError, match=r"list\.txt has no video stream"):
+        read(tmp_path / "list.txt", FRAMES, 20, 20)
 
 
 def test_all_unreadable_videos_are_named_when_one_is_met(tmp_path):
@@ -1311,7 +1339,10 @@ def survey(folder: str, depth: int = 0) -> tuple[list[str], Counter]:
     folders, files = list(filter(os.path.isdir, paths)), list(filter(os.path.isfile, paths))
     films = [path for path in files if path.lower().endswith(functions.VIDEO_SUFFIXES)]
     images = [path for path in files if path.lower().endswith(functions.IMAGE_SUFFIXES)]
-    if depth and images and not films and not folders:
+    suffixes = functions.VIDEO_SUFFIXES + functions.IMAGE_SUFFIXES
+    deeper = [path for path in folders for *_, names in os.walk(path) for name in names
+              if name[0] != "." and name.lower().endswith(suffixes)]
+    if depth and images and not films and not deeper:
         videos.append(folder)
     elif images:
         others["pictures beside videos or folders"] += len(images)

@@ -2,6 +2,7 @@
 import re
 import shlex
 
+import functions
 from conftest import REPO, SCRIPTS, run, run_here
 
 README = (REPO / "README.md").read_text(encoding="utf-8")
@@ -43,11 +44,17 @@ def test_every_flag_and_file_it_mentions_exists():
         assert anchor in headings, anchor
 
 
-def test_its_python_snippet_runs(trained, tmp_path, monkeypatch):
-    code, = re.findall(r"```python\n(.*?)```", README, re.S)
+def test_its_python_snippets_run(trained, tmp_path, monkeypatch):
+    link, load = re.findall(r"```python\n(.*?)```", README, re.S)
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "labels.csv").write_text("file,action\na/1.mp4,Bend\n2.mp4,Wave\n")
+    (tmp_path / "videos" / "a").mkdir(parents=True)
+    for name in ("a/1.mp4", "2.mp4"):
+        (tmp_path / "videos" / name).write_bytes(b"")
+    exec(link, {})
+    assert [video.name for video in functions.find_videos("my_videos")] == ["Bend/1", "Wave/2"]
     checkpoint = trained("CRNN") / "CRNN_epoch2.pth"
-    exec(code.replace("CRNN/model_ckpt/CRNN_epoch8.pth", checkpoint.as_posix()), {})
+    exec(load.replace("CRNN/model_ckpt/CRNN_epoch8.pth", checkpoint.as_posix()), {})
 
 
 def test_its_pictures_exist_and_are_small():
