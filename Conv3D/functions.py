@@ -295,8 +295,8 @@ def load_videos(args: argparse.Namespace) -> Data:
     frame_numbers = select_frames(args)
     videos = find_videos(args.data_path)
     action_names = choose_action_names(args.action_name_path, videos)
-    videos = label_videos(videos, action_names, f"--action_name_path {args.action_name_path} lacks them: to "
-                          "train on those that are found give none for it, or a list, one a line")
+    videos = label_videos(videos, action_names, f"--action_name_path {args.action_name_path} lacks them: add "
+                          "--action_name_path none to train on those found, or give a list, one a line")
     found, count = sorted({video.action for video in videos}), len(action_names)
     missing = sorted(set(action_names) - set(found))
     actions = f"{len(found)} of the {count} actions listed" if missing else f"{count} actions"
