@@ -77,6 +77,7 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 JUNK = (".", "@eaDir", "__MACOSX", "fig_UCF101_")  # what macOS, network drives and training put beside
 TRAIN_FOLDERS = ("train", "training")
 TEST_FOLDERS = ("test", "testing", "val", "valid", "validation", "eval", "evaluation")
+SIDE_NAME = re.compile(rf"({'|'.join(TRAIN_FOLDERS + TEST_FOLDERS)})[\W_0-9]*")  # train_256
 UCF101_LIST = Path(__file__).resolve().parent.parent / "UCF101actions.pkl"
 OFFICIAL_TEST_GROUPS = {"official1": range(1, 8), "official2": range(8, 15), "official3": range(15, 22)}
 SPLITS = ("random", "group", *OFFICIAL_TEST_GROUPS, "folders")
@@ -137,23 +138,27 @@ def find_videos(data_path: str) -> list[Video]:
         else:
             name = unicodedata.normalize("NFC", stem if match else "/".join((*folders, stem)))
             action = match["action"] if match else below[0]
-            source = name_key(below[1]) if len(below) > 1 else ""
-            if source == name_key(action):  # as archives of one class unpack: brush_hair/brush_hair/1.avi
-                source = ""
-            group = GROUP_NAME.fullmatch(stem) or GROUP_NAME.fullmatch(source)
-            source = f"g{int(group['group'])}" if group else source
-            videos.append(Video(name, path, action, source, side))
+            videos.append(Video(name, path, action, source_of(stem, below), side))
     reasons = ", ".join(f"{reason}: {count:,}" for reason, count in passed_over.items() if count)
     if not videos:
         raise InputError(f"{data_path} holds no video: --data_path is the folder of the class folders, with "
                          f"<Action>/<video> files or folders of frames (passed over: {reasons or 'nothing'})")
     if reasons:
         say("Skipped", reasons)
-    actions, side = {video.action for video in videos}, "|".join(TRAIN_FOLDERS + TEST_FOLDERS)
-    if not sides and all(re.fullmatch(rf"({side})[\W_0-9]*", name_key(action)) for action in actions):
+    actions = {video.action for video in videos}
+    if not sides and all(SIDE_NAME.fullmatch(name_key(action)) for action in actions):
         raise InputError(f"{data_path} has the folders {', '.join(sorted(actions))}: call the sides of a "
                          "split train and test, or give one of them by --data_path")
     return unique(videos)
+
+
+def source_of(stem: str, below: tuple) -> str:
+    """Return a video's group or else the folder between class folder and video, "" if there is none."""
+    folder = name_key(below[1]) if len(below) > 1 else ""
+    group = GROUP_NAME.fullmatch(stem) or GROUP_NAME.fullmatch(folder)
+    if group:
+        return f"g{int(group['group'])}"
+    return "" if folder == name_key(below[0]) else folder  # brush_hair/brush_hair/1.avi has none
 
 
 def walk(data_path: str, passed_over: Counter) -> Iterator[tuple[str, str, tuple]]:
