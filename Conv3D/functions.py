@@ -64,7 +64,7 @@ from tqdm import tqdm
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 # torchrun starts one process for each GPU and tells each its number, 0 to WORLD_SIZE - 1
-TORCHRUN = {"RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"} <= os.environ.keys()
+TORCHRUN = {"RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"} <= os.environ.keys()
 RANK, WORLD_SIZE = (int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])) if TORCHRUN else (0, 1)
 
 # ------------------------------------------------------------------------------ 1. Videos and splits
@@ -77,7 +77,8 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 JUNK = (".", "@eaDir", "__MACOSX", "fig_UCF101_")  # what macOS, network drives and training put beside
 TRAIN_FOLDERS = ("train", "training")
 TEST_FOLDERS = ("test", "testing", "val", "valid", "validation", "eval", "evaluation")
-SIDE_NAME = re.compile(rf"({'|'.join(TRAIN_FOLDERS + TEST_FOLDERS)})[\W_0-9]*")  # train_256
+SIDE_NAMES = [re.compile(rf"(.*[\W_])?({'|'.join(names)})(set|[\W_0-9].*)?")  # train_256, rawframes_val
+              for names in (TRAIN_FOLDERS, TEST_FOLDERS)]
 UCF101_LIST = Path(__file__).resolve().parent.parent / "UCF101actions.pkl"
 OFFICIAL_TEST_GROUPS = {"official1": range(1, 8), "official2": range(8, 15), "official3": range(15, 22)}
 SPLITS = ("random", "group", *OFFICIAL_TEST_GROUPS, "folders")
@@ -123,8 +124,13 @@ def find_videos(data_path: str) -> list[Video]:
     train_folder, test_folder = (next((name for name in names if name in top), None)
                                  for names in (TRAIN_FOLDERS, TEST_FOLDERS))
     sides = {train_folder: "train", test_folder: "test"} if train_folder and test_folder else {}
+    named = {name_key(folders[0]) for *_, folders in found if folders}
+    if not sides and not named.isdisjoint(TRAIN_FOLDERS) and not named.isdisjoint(TEST_FOLDERS):
+        raise InputError(f"{data_path} has the sides of a split, but not class folders in both: make them "
+                         "train/<Action>/<video> and test/<Action>/<video>, or give one by --data_path")
     if train_folder and not test_folder:
-        say("Data", f"There is a folder {train_folder} but no test or val: it is taken for an action")
+        say("Data", f"There is a folder {train_folder} but no test or val: it is no side of a split")
+    above = {folders[:depth] for *_, folders in found for depth in range(1, len(folders) + 1)}
     for path, stem, folders in found:
         side = sides.get(name_key(folders[0]), "") if folders else ""
         below = folders[1:] if sides else folders  # from the class folder on
@@ -135,6 +141,8 @@ def find_videos(data_path: str) -> list[Video]:
             passed_over["videos or folders of pictures in no class folder"] += 1
         elif not match and len(below) > 2:
             passed_over["videos deeper than <Action>/<source>/<video>"] += 1
+        elif (*folders, os.path.basename(path)) in above:
+            raise InputError(f"{path} holds pictures and, below, more pictures or videos: keep one kind")
         else:
             name = unicodedata.normalize("NFC", stem if match else "/".join((*folders, stem)))
             action = match["action"] if match else below[0]
@@ -146,7 +154,9 @@ def find_videos(data_path: str) -> list[Video]:
     if reasons:
         say("Skipped", reasons)
     actions = {video.action for video in videos}
-    if not sides and all(SIDE_NAME.fullmatch(name_key(action)) for action in actions):
+    train, test = ({action for action in actions if pattern.fullmatch(name_key(action))}
+                   for pattern in SIDE_NAMES)
+    if not sides and train | test == actions and (train and test or len(actions) == 1):
         raise InputError(f"{data_path} has the folders {', '.join(sorted(actions))}: call the sides of a "
                          "split train and test, or give one of them by --data_path")
     return unique(videos)
@@ -173,12 +183,9 @@ def walk(data_path: str, passed_over: Counter) -> Iterator[tuple[str, str, tuple
         passed_over["broken links"] += len(listed) - len(files)
         passed_over["files of other kinds"] += len(files) - len(films) - len(images)
         passed_over["empty folders"] += not listed and not subfolders
-        deeper = images and any(holds_videos(os.path.join(folder, name)) for name in subfolders)
-        if images and folders and not films and not deeper:
+        if images and folders and not films and (len(images) > 1 or not subfolders):
             stem, suffix = os.path.splitext(folders[-1])  # frames may lie in 1.avi/
             yield folder, stem if suffix.lower() in VIDEO_SUFFIXES else folders[-1], folders[:-1]
-        elif len(images) > 1 and len(folders) > 1 and not films:
-            raise InputError(f"{folder} holds pictures and, below, more pictures or videos: keep one kind")
         else:
             passed_over["pictures beside videos or folders"] += len(images)
         for name in films:
@@ -194,11 +201,6 @@ def walk(data_path: str, passed_over: Counter) -> Iterator[tuple[str, str, tuple
         if len(folders) == 4:
             passed_over["folders too deep"] += len(subfolders)
             subfolders.clear()
-
-
-def holds_videos(folder: str) -> bool:
-    return any(name.lower().endswith(VIDEO_SUFFIXES + IMAGE_SUFFIXES) and not name.startswith(JUNK)
-               for *_, names in os.walk(folder) for name in names)
 
 
 def refuse_folder(error: OSError) -> None:
@@ -231,7 +233,7 @@ def label_videos(videos: list[Video], action_names: list[str], remedy: str = "")
     for video in videos:
         label = labels[name_key(video.action)]
         source = video.source
-        if ucf101 and VIDEO_NAME.fullmatch(video.name):
+        if ucf101 and any(map(VIDEO_NAME.fullmatch, video.name.split("/"))):
             source = f"{action_names[label]} {source}"  # UCF101 numbers its groups anew in each action
         labelled.append(video._replace(action=action_names[label], label=label, source=source))
     return labelled
@@ -1091,12 +1093,12 @@ def names_on(line: str, columns: int) -> Iterator[str]:
     What follows a suffix are further columns, whatever their number; without a suffix the last `columns` are.
     """
     name, suffixes = clean_name(line), "|".join(map(re.escape, VIDEO_SUFFIXES))
-    file = re.fullmatch(rf"(.+?)(?:{suffixes})[\"']?(?:\s*[,;\t].*|(?:\s+[0-9.]+)*)", name)
+    file = re.fullmatch(rf"(.+?)(?:{suffixes})[\"']?(?:\s*[,;\t].*|(?:\s+-?[0-9.]+)*)", name)
     if file:
         yield from places(name)
     for _ in range(0 if file else columns):
-        name = re.sub(r"(?<=.)(?:\s*[,;\t][^,;\t]*|\s+[0-9]+)$", "", name)
-    yield from places(file[1] if file else name)
+        name = re.sub(r"(?<=.)(?:\s*[,;\t][^,;\t]*|\s+-?[0-9.]+)$", "", name)
+    yield from places(file[1] if file else name.rstrip("\"'"))
 
 
 def places(name: str) -> Iterator[str]:
@@ -1186,8 +1188,12 @@ def run(main: Callable[[], None], resumes: bool = True) -> None:
                         "value: take another --batch_size, or larger frames", 1)
         raise
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python writes the rest at exit
-        end_process("Error: what reads the output has ended", 1)  # such as "| head"
+        try:
+            print(flush=True)
+        except BrokenPipeError:  # "| head" has ended, not a worker's pipe
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python writes at exit
+            end_process("Error: what reads the output has ended", 1)
+        raise
     except KeyboardInterrupt:
         message = "\nInterrupted."
         if resumes:
@@ -1284,7 +1290,7 @@ def join_processes() -> None:
     """Join the processes of torchrun, of which rank 0 alone prints."""
     backend, gpu = "gloo", None
     if torch.cuda.is_available():
-        backend, gpu = "nccl", torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        backend, gpu = "nccl", torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
         if gpu.index >= torch.cuda.device_count():
             raise InputError(f"--nproc_per_node is above the {torch.cuda.device_count()} GPUs there are")
         torch.cuda.set_device(gpu)

@@ -422,6 +422,10 @@ def test_a_test_folder_without_actions_is_none(tmp_path, capsys):
     data = load(tmp_path, split="folders")
     assert [video.name for video in data.test] == ["val/Bend/1"]
     assert "videos outside of train and val: 2" in printed(capsys)
+    shutil.rmtree(tmp_path / "val")
+    tree(tmp_path, "more/Bend/1.mov")
+    with pytest.raises(InputError, match="not class folders in both"):
+        load(tmp_path)
 
 
 def test_the_split_by_folders_needs_folders(tmp_path):
@@ -495,6 +499,8 @@ def test_a_name_that_holds_another_one_names_itself(tmp_path, name):
 
 @pytest.mark.parametrize("lines, names", [
     ("Bend/anna 163 0\nWave/carla 57 1\n", ["Bend/anna", "Wave/carla"]),  # frames, label
+    ("Bend/anna 0.5 -1\nWave/carla 2 -1\n", ["Bend/anna", "Wave/carla"]),
+    ('"Bend/anna","Bend"\n"Wave/carla","Wave"\n', ["Bend/anna", "Wave/carla"]),
     ("Bend/anna 1,Bend\nWave/carla,Wave\n", ["Wave/carla"]),  # "anna 1" is not there, and is not anna
 ])
 def test_columns_behind_names_without_suffix_are_ignored(tmp_path, lines, names):
@@ -591,11 +597,19 @@ def test_a_frame_folder_is_one_whatever_else_lies_in_it_but_not_with_more_pictur
         find_videos(str(tmp_path))
 
 
+def test_pictures_of_a_class_are_passed_over(tmp_path):
+    tree(tmp_path, *(f"{side}/Kick/{name}" for side in ("train", "test")
+                     for name in ("1.jpg", "2.jpg", "001/1.jpg")))
+    assert [video.name for video in find_videos(str(tmp_path))] == ["test/Kick/001", "train/Kick/001"]
+
+
 def test_the_group_may_stand_in_the_name_of_the_folder_of_frames(tmp_path, capsys):
     tree(tmp_path, *(f"{name}/v_{name}_g0{group}_c0{clip}/img/1.jpg"
-                     for name in ("Bend", "Wave") for group in range(4) for clip in (1, 2)))
+                     for name in ("YoYo", "Punch") for group in range(6, 10) for clip in (1, 2)))
     load(tmp_path, split="group")
     assert "sources: 3 in training, 1 in the test, 0 in both" in printed(capsys)
+    load(tmp_path, split="official1", action_name_path=str(functions.UCF101_LIST))
+    assert "sources: 4 in training, 4 in the test, 0 in both" in printed(capsys)  # of each action its own
 
 
 def test_own_videos_of_ucf101s_actions_keep_their_sources(tmp_path, capsys):
@@ -629,7 +643,8 @@ def test_a_folder_of_its_class_is_no_source(tmp_path, capsys):
     assert "The source of 8 of 8 videos is not known" in out and "sibling from" not in out
 
 
-@pytest.mark.parametrize("sides", [("train_256", "val_256"), ("train",)], ids=str)
+@pytest.mark.parametrize("sides", [("train_256", "val_256"), ("train",), ("trainset", "testset"),
+                                   ("rawframes_train", "rawframes_val")], ids=str)
 def test_the_sides_of_a_split_are_not_taken_for_actions(tmp_path, sides):
     tree(tmp_path, *(f"{side}/{action}/1.mp4" for side in sides for action in ("Bend", "Wave")))
     with pytest.raises(InputError, match="call the sides of a split train and test"):
@@ -1339,10 +1354,7 @@ def survey(folder: str, depth: int = 0) -> tuple[list[str], Counter]:
     folders, files = list(filter(os.path.isdir, paths)), list(filter(os.path.isfile, paths))
     films = [path for path in files if path.lower().endswith(functions.VIDEO_SUFFIXES)]
     images = [path for path in files if path.lower().endswith(functions.IMAGE_SUFFIXES)]
-    suffixes = functions.VIDEO_SUFFIXES + functions.IMAGE_SUFFIXES
-    deeper = [path for path in folders for *_, names in os.walk(path) for name in names
-              if name[0] != "." and name.lower().endswith(suffixes)]
-    if depth and images and not films and not deeper:
+    if depth and images and not films and (len(images) > 1 or not folders):
         videos.append(folder)
     elif images:
         others["pictures beside videos or folders"] += len(images)

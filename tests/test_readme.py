@@ -52,7 +52,7 @@ def test_its_python_snippets_run(trained, tmp_path, monkeypatch):
     for name in ("a/1.mp4", "2.mp4"):
         (tmp_path / "videos" / name).write_bytes(b"")
     exec(link, {})
-    assert [video.name for video in functions.find_videos("my_videos")] == ["Bend/1", "Wave/2"]
+    assert [video.name for video in functions.find_videos("my_videos")] == ["Bend/a/1", "Wave/2"]
     checkpoint = trained("CRNN") / "CRNN_epoch2.pth"
     exec(load.replace("CRNN/model_ckpt/CRNN_epoch8.pth", checkpoint.as_posix()), {})
 
