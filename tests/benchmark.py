@@ -1,6 +1,6 @@
 """Time this project's way against the straightforward way, in one run, and print a table in Markdown.
 
-    python tests/benchmark.py                      everything, some 20 minutes on two cores, 14 GB of memory
+    python tests/benchmark.py                      everything, some 25 minutes on two cores, 14 GB of memory
     python tests/benchmark.py --quick              everything on small sizes, in seconds: shows that it runs
     python tests/benchmark.py --only reading crnn  some rows
 
