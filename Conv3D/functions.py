@@ -119,24 +119,14 @@ def find_videos(data_path: str) -> list[Video]:
                          "needs none)")
     videos, passed_over = [], Counter()
     found = list(walk(data_path, passed_over))
-    top = {name_key(folders[0]) for _, stem, folders in found  # a test without labels is none
-           if len(folders) > 1 or folders and VIDEO_NAME.fullmatch(stem)}
-    train_folder, test_folder = (next((name for name in names if name in top), None)
-                                 for names in (TRAIN_FOLDERS, TEST_FOLDERS))
-    sides = {train_folder: "train", test_folder: "test"} if train_folder and test_folder else {}
-    named = {name_key(folders[0]) for *_, folders in found if folders}
-    if not sides and not named.isdisjoint(TRAIN_FOLDERS) and not named.isdisjoint(TEST_FOLDERS):
-        raise InputError(f"{data_path} has the sides of a split, but not class folders in both: make them "
-                         "train/<Action>/<video> and test/<Action>/<video>, or give one by --data_path")
-    if train_folder and not test_folder:
-        say("Data", f"There is a folder {train_folder} but no test or val: it is no side of a split")
+    sides = find_sides(found)
     above = {folders[:depth] for *_, folders in found for depth in range(1, len(folders) + 1)}
     for path, stem, folders in found:
         side = sides.get(name_key(folders[0]), "") if folders else ""
         below = folders[1:] if sides else folders  # from the class folder on
         match = VIDEO_NAME.fullmatch(stem)
         if sides and not side:
-            passed_over[f"videos outside of {train_folder} and {test_folder}"] += 1
+            passed_over[f"videos outside of {' and '.join(sides)}"] += 1
         elif not match and (not below or not below[0].strip()):
             passed_over["videos or folders of pictures in no class folder"] += 1
         elif not match and len(below) > 2:
@@ -153,13 +143,29 @@ def find_videos(data_path: str) -> list[Video]:
                          f"<Action>/<video> files or folders of frames (passed over: {reasons or 'nothing'})")
     if reasons:
         say("Skipped", reasons)
-    actions = {video.action for video in videos}
-    train, test = ({action for action in actions if pattern.fullmatch(name_key(action))}
-                   for pattern in SIDE_NAMES)
-    if not sides and train | test == actions and (train and test or len(actions) == 1):
-        raise InputError(f"{data_path} has the folders {', '.join(sorted(actions))}: call the sides of a "
-                         "split train and test, or give one of them by --data_path")
     return unique(videos)
+
+
+def find_sides(found: list[tuple]) -> dict[str, str]:
+    """Return {folder: train or test} if the topmost folders are the sides of a split, else {}.
+
+    Raises InputError for sides that cannot be followed, having other names, or no class folders.
+    """
+    labelled = {name_key(folders[0]) for _, stem, folders in found
+                if len(folders) > 1 or folders and VIDEO_NAME.fullmatch(stem)}
+    train, test = (next((name for name in names if name in labelled), None)
+                   for names in (TRAIN_FOLDERS, TEST_FOLDERS))
+    if train and test:
+        return {train: "train", test: "test"}
+    top = {name_key(folders[0]) for _, stem, folders in found if folders and not VIDEO_NAME.fullmatch(stem)}
+    alike = [{name for name in top if pattern.fullmatch(name)} for pattern in SIDE_NAMES]
+    only_sides = set().union(*alike) == top and (all(alike) or len(top) == 1)
+    if only_sides or not top.isdisjoint(TRAIN_FOLDERS) and not top.isdisjoint(TEST_FOLDERS):
+        raise InputError(f"--data_path has the folders {some(sorted(top), 9)}: call the sides of a split "
+                         "train and test, with class folders in both, or give one of them")
+    if train:
+        say("Data", f"There is a folder {train} but no test or val: it is no side of a split")
+    return {}
 
 
 def source_of(stem: str, below: tuple) -> str:

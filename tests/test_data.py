@@ -424,7 +424,7 @@ def test_a_test_folder_without_actions_is_none(tmp_path, capsys):
     assert "videos outside of train and val: 2" in printed(capsys)
     shutil.rmtree(tmp_path / "val")
     tree(tmp_path, "more/Bend/1.mov")
-    with pytest.raises(InputError, match="not class folders in both"):
+    with pytest.raises(InputError, match="with class folders in both"):
         load(tmp_path)
 
 
