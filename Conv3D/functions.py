@@ -1048,7 +1048,7 @@ def choose_action_names(path: str, videos: list[Video]) -> list[str]:
     names = list(found.values()) if path == "none" else load_action_names(path)
     if path == str(UCF101_LIST) and found.keys().isdisjoint(map(name_key, names)):
         names = list(found.values())
-        say("Actions", f"none is one of UCF101's, so those found are taken: {', '.join(sorted(names))}")
+        say("Actions", "none is one of UCF101's, so those found are taken")
     return sorted(names)  # the order of a LabelEncoder's classes
 
 
