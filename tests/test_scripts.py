@@ -203,7 +203,7 @@ def test_own_videos_in_class_folders_train_without_a_list_of_actions(tmp_path):
                 path = tmp_path / "jpegs" / action / person / f"MOV {number}.mov"
                 write_video(path, make_images(9 * a + number))
     done = train("Conv3D", tmp_path, tmp_path / "out", "--action_name_path", REPO / "UCF101actions.pkl")
-    assert "those found are taken: Bend down, Wave" in done.stdout
+    assert "those found are taken" in done.stdout and "Actions Bend down, Wave" in done.stdout
     checkpoint = load(tmp_path / "out" / "Conv3D_epoch2.pth")
     assert checkpoint["action_names"] == ["Bend down", "Wave"]
     people = {side: {name.split("/")[1] for name in checkpoint[f"{side}_videos"]}
