@@ -314,8 +314,9 @@ def load_videos(args: argparse.Namespace) -> Data:
     missing = sorted(set(action_names) - set(found))
     actions = f"{len(found)} of the {count} actions listed" if missing else f"{count} actions"
     clips = f", {args.clips} clips a video" if args.clips > 1 else ""
-    print(f"Data    {len(videos):,} videos of {actions}, frames {frame_numbers[0]} to {frame_numbers[-1]} "
-          f"({len(frame_numbers)} of them){clips}, in\n        {args.data_path}")
+    say("Data", f"{len(videos):,} videos of {actions}, frames {frame_numbers[0]} to {frame_numbers[-1]} "
+        f"({len(frame_numbers)} of them){clips}, in")
+    print(f"        {args.data_path}")
     say("Actions", some(found, 12) + (f"; no video of {some(missing)}" if missing else ""))
     folders = sum(os.path.isdir(video.path) for video in videos)
     if 0 < folders < len(videos):
@@ -1520,7 +1521,7 @@ def refuse_changes(args: argparse.Namespace, saved: dict, checkpoint: dict, data
 
 def print_split(split: str, train: list[Video], test: list[Video]) -> None:
     """Say what the test accuracy will be worth."""
-    print(f"Split   {split}: {len(train):,} videos to train on, {len(test):,} to test on")
+    say("Split", f"{split}: {len(train):,} videos to train on, {len(test):,} to test on")
     for side, videos in (("training", train), ("test", test)):
         counts = Counter({video.action: 0 for video in (*train, *test)})
         counts.update(video.action for video in videos)
