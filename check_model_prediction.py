@@ -295,7 +295,8 @@ def say_what_names_do_not_tell(options, trained: Trained, videos: list[Video], s
     """Say that videos of another folder count as training's by name, and that a list fits no frame rate."""
     folder, root = (Path(os.path.realpath(path)) for path in (trained.args.data_path, trained.trained_on))
     if not folder.is_relative_to(root) and "train" in trained.sides.values():
-        say("Split", f"by name: a video counts as train or test if {trained.trained_on} had one of its name")
+        say("Split", f"by name: a video counts as train or test if {trained.trained_on} had one of its name "
+            "(and has it in the same size, if it is still there)")
     new = [video.path for video, side in zip(videos, sides, strict=True) if side == "new"]
     fast = sum(bool(fit_frame_rate(trained, path, options)[1]) for path in new)
     if fast:
@@ -307,16 +308,29 @@ def sides_of(videos: list[Video], trained: Trained) -> list[str]:
     """train, test or new; unknown where the checkpoint is too old to know its training videos, or raw.
 
     A video in the training's folder goes by its path, any other by its name, also below train or test alone.
+    But if the training's video of that name is still there and has another size, it is new (v_... never).
     """
     folder, root = (Path(os.path.realpath(path)) for path in (trained.args.data_path, trained.trained_on))
     other, found = "new" if "train" in trained.sides.values() else "unknown", []
     for video in videos:
         names = [video.name, f"{folder.name}/{video.name}"]
-        if (folder / video.name).is_relative_to(root) and not VIDEO_NAME.fullmatch(video.name):
+        by_path = (folder / video.name).is_relative_to(root)
+        if by_path and not VIDEO_NAME.fullmatch(video.name):
             names = [(folder / video.name).relative_to(root).as_posix()]
         names += [name_key(name) for name in names]
-        found.append(next((trained.sides[name] for name in names if name in trained.sides), other))
+        known = next((name for name in names if name in trained.sides), None)
+        if known and not by_path and not VIDEO_NAME.fullmatch(video.name):
+            suffix = os.path.splitext(video.path)[1] if os.path.isfile(video.path) else ""
+            namesake = root / f"{known}{suffix}"
+            if namesake.exists() and size_of(namesake) != size_of(Path(video.path)):
+                known = None
+        found.append(trained.sides[known] if known else other)
     return found
+
+
+def size_of(path: Path) -> int:
+    """The bytes of a video file, or of a folder's frames."""
+    return sum(frame.stat().st_size for frame in path.iterdir()) if path.is_dir() else path.stat().st_size
 
 
 # ------------------------------------------------------------------------------ any video

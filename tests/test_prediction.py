@@ -1,4 +1,5 @@
 """check_model_prediction.py: the list, any video of any length, any weights."""
+import itertools
 import re
 import shutil
 import sys
@@ -75,6 +76,18 @@ def test_videos_that_came_after_the_training_are_new(trained, small_data, tmp_pa
     assert table.loc["v_Punch_g99_c01", "split"] == "new"
     assert re.search(r"^Accuracy new +[0-9.]+% +[01] of 1 videos", out, re.M)
     assert "Split   by name: a video counts as train or test if" in out  # as it is another folder
+
+
+def test_other_videos_of_equal_names_are_new_but_a_copy_is_known(tmp_path):
+    for action, n in itertools.product(("Bend", "Wave"), range(4)):
+        write_video(tmp_path / "jpegs" / action / f"{n}.mp4", make_images(n))
+        write_video(tmp_path / "new" / action / f"{n}.mp4", make_images(9 + n, count=14))
+    shutil.copytree(tmp_path / "jpegs", tmp_path / "copy")
+    train("Conv3D", tmp_path, tmp_path / "out", "--action_name_path", "none", "--split", "random")
+    for folder, sides in (("new", {"new": 8}), ("copy", {"train": 6, "test": 2})):
+        predict("--save_model_path", tmp_path / "out", "--data_path", tmp_path / folder,
+                "--output", tmp_path / "list.pkl")
+        assert pd.read_pickle(tmp_path / "list.pkl")["split"].value_counts().to_dict() == sides
 
 
 def test_a_list_of_the_folder_train_or_test_alone_knows_its_videos(tmp_path):
