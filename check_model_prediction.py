@@ -48,6 +48,7 @@ from functions import (  # noqa: E402
     find_videos,
     frame_rate,
     get_device,
+    in_words,
     is_ucf101,
     label_videos,
     load_action_names,
@@ -307,30 +308,34 @@ def say_what_names_do_not_tell(options, trained: Trained, videos: list[Video], s
 def sides_of(videos: list[Video], trained: Trained) -> list[str]:
     """train, test or new; unknown where the checkpoint is too old to know its training videos, or raw.
 
-    A video in the training's folder goes by its path, any other by its name, also below train or test alone.
-    But if the training's video of that name is still there and has another size, it is new (v_... never).
+    A video in the training's folder goes by its path, any other by its name, also below train or test alone,
+    unless the training's video of that name is still there and another one.
     """
     folder, root = (Path(os.path.realpath(path)) for path in (trained.args.data_path, trained.trained_on))
     other, found = "new" if "train" in trained.sides.values() else "unknown", []
     for video in videos:
+        own = not VIDEO_NAME.fullmatch(video.name)  # UCF101's names tell the video wherever it lies
+        by_path = own and (folder / video.name).is_relative_to(root)
         names = [video.name, f"{folder.name}/{video.name}"]
-        by_path = (folder / video.name).is_relative_to(root)
-        if by_path and not VIDEO_NAME.fullmatch(video.name):
+        if by_path:
             names = [(folder / video.name).relative_to(root).as_posix()]
         names += [name_key(name) for name in names]
         known = next((name for name in names if name in trained.sides), None)
-        if known and not by_path and not VIDEO_NAME.fullmatch(video.name):
-            suffix = os.path.splitext(video.path)[1] if os.path.isfile(video.path) else ""
-            namesake = root / f"{known}{suffix}"
-            if namesake.exists() and size_of(namesake) != size_of(Path(video.path)):
-                known = None
+        if known and own and not by_path and is_another(Path(video.path), root / known):
+            known = None
         found.append(trained.sides[known] if known else other)
     return found
 
 
-def size_of(path: Path) -> int:
-    """The bytes of a video file, or of a folder's frames."""
-    return sum(frame.stat().st_size for frame in path.iterdir()) if path.is_dir() else path.stat().st_size
+def is_another(path: Path, namesake: Path) -> bool:
+    """Whether the training's video, a path without suffix, is still there and has another size."""
+    if path.is_file():
+        namesake = namesake.with_name(namesake.name + path.suffix)
+    if not namesake.exists():
+        return False
+    ours, theirs = (sum(frame.stat().st_size for frame in video.iterdir()) if video.is_dir()
+                    else video.stat().st_size for video in (path, namesake))
+    return ours != theirs
 
 
 # ------------------------------------------------------------------------------ any video
@@ -373,9 +378,8 @@ def expand(path: str) -> list[str]:
     """Return the videos that a path names: those below a folder of videos, else itself."""
     passed_over = Counter()
     found = [video for video, *_ in walk(path, passed_over)] if os.path.isdir(path) else []
-    reasons = ", ".join(f"{reason}: {count:,}" for reason, count in passed_over.items() if count)
-    if found and reasons:
-        say("Skipped", f"{reasons}, in {path}")
+    if found and in_words(passed_over):
+        say("Skipped", f"{in_words(passed_over)}, in {path}")
     return found or [path]
 
 

@@ -63,7 +63,7 @@ from tqdm import tqdm
 # Ask Linux for huge pages for large tensors, before the first one: halves the time of a Conv3D step on a CPU
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
-# torchrun starts one process for each GPU and tells each its number, 0 to WORLD_SIZE - 1
+# torchrun starts a process for each GPU, number RANK of WORLD_SIZE; a cluster may set some of these alone
 TORCHRUN = {"RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"} <= os.environ.keys()
 RANK, WORLD_SIZE = (int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])) if TORCHRUN else (0, 1)
 
@@ -137,7 +137,7 @@ def find_videos(data_path: str) -> list[Video]:
             name = unicodedata.normalize("NFC", stem if match else "/".join((*folders, stem)))
             action = match["action"] if match else below[0]
             videos.append(Video(name, path, action, source_of(stem, below), side))
-    reasons = ", ".join(f"{reason}: {count:,}" for reason, count in passed_over.items() if count)
+    reasons = in_words(passed_over)
     if not videos:
         raise InputError(f"{data_path} holds no video: --data_path is the folder of the class folders, with "
                          f"<Action>/<video> files or folders of frames (passed over: {reasons or 'nothing'})")
@@ -207,6 +207,10 @@ def walk(data_path: str, passed_over: Counter) -> Iterator[tuple[str, str, tuple
         if len(folders) == 4:
             passed_over["folders too deep"] += len(subfolders)
             subfolders.clear()
+
+
+def in_words(passed_over: Counter) -> str:
+    return ", ".join(f"{reason}: {count:,}" for reason, count in passed_over.items() if count)
 
 
 def refuse_folder(error: OSError) -> None:
@@ -326,15 +330,20 @@ def load_videos(args: argparse.Namespace) -> Data:
             "nothing. --data_path is the folder of the class folders")
     train, test = split_videos(videos, args.split, args.seed)
     print_split(args.split, train, test)
-    files = [video.path for video in train if os.path.isfile(video.path)]
-    rates = list(filter(None, map(frame_rate, files[::math.ceil(len(files) / 100) or 1])))  # of a hundred
-    # the most common one, as phones write 29.4, 29.7, ...
+    return Data(train, test, action_names, usual_frame_rate(train))
+
+
+def usual_frame_rate(videos: list[Video]) -> float | None:
+    """Return the most common frame rate of a hundred files, None if there is none. Says if others differ."""
+    files = [video.path for video in videos if os.path.isfile(video.path)]
+    rates = list(filter(None, map(frame_rate, files[::math.ceil(len(files) / 100) or 1])))
+    # phones write 29.4, 29.7, ...: near ones count as one
     usual = max(rates, key=lambda rate: sum(abs(rate - other) < 1 for other in rates), default=None)
     unusual = sum(not 2 / 3 < rate / usual < 1.5 for rate in rates)
     if unusual:
         say("Rate", f"{unusual:,} of {len(rates):,} training files looked at have not the usual {usual:.0f} "
             "frames a second: their movements look faster or slower")
-    return Data(train, test, action_names, usual)
+    return usual
 
 
 def frame_rate(path: str) -> float | None:
