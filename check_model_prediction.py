@@ -1,17 +1,17 @@
-"""Let a trained model predict a list of all videos, or what happens in any video.
+"""Predict with a trained model: a list of all videos of a data set, or what happens in any video.
 
     python check_model_prediction.py --save_model_path CRNN/model_ckpt
-        the best epoch there, over all videos of its data set, as a list
+        predict all videos of the data set with the best epoch, and write a list
     python check_model_prediction.py --checkpoint CRNN_epoch8.pth --video a.mp4 folder
-        the five likeliest actions of video files, frame folders, folders of them
+        print the five most likely actions of video files, frame folders, folders of videos
     python check_model_prediction.py --model CRNN --video a.mp4 --clips 20 --plot a.png
-        what happens when: 20 clips spread over the video, and a picture of them
+        print what happens when, from 20 clips spread over the video, and draw it
 
 The list, UCF101_<model>_videos_prediction.pkl, is a pandas DataFrame with the
 columns filename, y, y_pred, confidence (0..1) and split (train, test or new).
 The notebook check_video_predictions.ipynb shows it. Sizes, frames and actions
-come from the checkpoint. The original tutorial's raw state dicts do not tell
-them: --img_x, --img_y and --frames do. --demo takes the demo's checkpoints.
+come from the checkpoint. The raw state dicts of the original tutorial do not
+hold them: use --img_x, --img_y and --frames. --demo uses the demo's checkpoints.
 """
 import argparse
 import importlib
@@ -19,54 +19,61 @@ import math
 import os
 import shutil
 import sys
-import warnings
 from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
+import matplotlib
 import numpy as np
 import pandas as pd
 import torch
 from joblib import cpu_count  # comes with scikit-learn
+from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
-from torch.utils.data import Dataset
 
 REPO = Path(__file__).resolve().parent
 SCRIPTS = {"Conv3D": "UCF101_3DCNN", "CRNN": "UCF101_CRNN", "ResNetCRNN": "UCF101_ResNetCRNN"}
 sys.path[:0] = [str(REPO / folder) for folder in SCRIPTS]
 
 from functions import (  # noqa: E402
-    VIDEO_NAME,
+    keep_arrays,
+    make_loader,
+    name_unreadable_videos,
+    predict,
+    select_frames,
+    spread_clips,
+)
+from runs import (  # noqa: E402
     WORLD_SIZE,
     InputError,
-    Video,
+    abbreviate,
     atomic_file,
+    check_writable,
+    get_device,
+    load_checkpoint,
+    load_weights,
+    parallelize,
+    report,
+    run,
+    saved_args,
+    saved_epochs,
+)
+from videos import (  # noqa: E402
+    VIDEO_NAME,
+    Video,
     count_frames,
     decode,
     find_videos,
     frame_rate,
-    get_device,
-    in_words,
     is_ucf101,
+    join_counts,
     label_videos,
     load_action_names,
-    load_checkpoint,
-    load_weights,
-    make_loader,
     name_key,
-    parallelize,
-    predict,
-    read_frame_folder,
-    read_video_file,
-    run,
-    saved_args,
-    saved_epochs,
-    say,
-    select_frames,
-    unreadable_videos_named,
-    walk,
+    read_frames,
+    scan_folder,
 )
 
 ORDINALS = {2: "second", 3: "third"}
@@ -74,62 +81,66 @@ COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # c
 
 
 class Trained(NamedTuple):
-    """A model and what its checkpoint tells of it."""
+    """A model and what its checkpoint says about it."""
     name: str
     model: torch.nn.Module  # on its device, in DataParallel
     args: argparse.Namespace
     action_names: list[str]  # by class index
-    sides: dict[str, str]  # train or test, by the names of videos, as far as the checkpoint knows them
+    sides: dict[str, str]  # {name of a video: train or test}, as far as the checkpoint records it
     frame_rate: float | None  # of the training files
-    trained_on: str = ""  # the training's data_path
+    trained_on: str = ""  # data_path of the training
+
+
+# ------------------------------------------------------------------------------ 1. Options
 
 
 def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
-    """Parse the command line, or these words as one."""
+    """Parse the command line, or these words."""
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     number = dict(type=int, metavar="int")
-    parser.add_argument("--model", choices=SCRIPTS, help="take the best checkpoint in this model's folder")
-    parser.add_argument("--demo", action="store_true", help="with --model: of the script's --demo")
-    parser.add_argument("--save_model_path", metavar="FOLDER", help="take the best checkpoint of this folder")
+    parser.add_argument("--model", choices=SCRIPTS, help="use the best checkpoint in this model's folder")
+    parser.add_argument("--demo", action="store_true", help="with --model: use the demo's checkpoints")
+    parser.add_argument("--save_model_path", metavar="FOLDER", help="use the best checkpoint in this folder")
     parser.add_argument("--checkpoint", nargs="+", metavar="FILE",
-                        help="take this checkpoint, or raw state dicts (of encoder and decoder: two files)")
+                        help="use this checkpoint, or raw state dicts (encoder and decoder: two files)")
     parser.add_argument("--video", nargs="+", metavar="PATH",
                         help="predict these video files, frame folders and folders of videos")
-    parser.add_argument("--clips", **number, help="clips spread over each video, not the training's number")
+    parser.add_argument("--clips", **number, help="clips spread over each video (default: as in training)")
     parser.add_argument("--csv", metavar="FILE", help="with --video: write a table, a row a clip and action")
     parser.add_argument("--plot", metavar="FILE.png", help="with one --video: also draw what happens when")
-    parser.add_argument("--data_path", metavar="FOLDER", help="list this folder's videos, not the training's")
-    parser.add_argument("--output", metavar="FILE", help="write the list here, not beside this script")
-    parser.add_argument("--batch_size", **number, help="videos at a time, not the training's number")
+    parser.add_argument("--data_path", metavar="PATH",
+                        help="list the videos of this folder or table (default: as in training)")
+    parser.add_argument("--output", metavar="FILE", help="file of the list (default: beside this script)")
+    parser.add_argument("--batch_size", **number, help="videos at a time (default: as in training)")
     parser.add_argument("--num_workers", **number, default=cpu_count(), help="processes that read videos")
-    parser.add_argument("--begin_frame", **number, help="first frame of a clip, not the training's")
-    parser.add_argument("--skip_frame", **number, help="take every n-th frame, whatever the frame rates")
-    raw = parser.add_argument_group("raw state dicts only, as they do not tell these")
-    raw.add_argument("--action_name_path", metavar="FILE", help="the actions, a text file or a pickled list")
+    parser.add_argument("--begin_frame", **number, help="first frame of a clip (default: as in training)")
+    parser.add_argument("--skip_frame", **number, help="take every n-th frame, whatever the frame rate")
+    raw = parser.add_argument_group("for raw state dicts, which do not hold these")
+    raw.add_argument("--action_name_path", metavar="FILE", help="action names, a text file or a pickled list")
     raw.add_argument("--img_x", **number, help="height of the frames")
     raw.add_argument("--img_y", **number, help="width of the frames")
     raw.add_argument("--frames", **number, help="frames in a clip")
     options = parser.parse_args(words)
     if not (options.model or options.save_model_path or options.checkpoint):
-        parser.error("which model? give --model, --save_model_path or --checkpoint")
+        parser.error("name the model by --model, --save_model_path or --checkpoint")
     if (options.csv or options.plot) and not options.video:
-        parser.error("--csv and --plot go with --video")
+        parser.error("--csv and --plot need --video")
     if options.video and (options.data_path or options.output):
-        parser.error("--data_path and --output go with a list, not with --video")
+        parser.error("--data_path and --output are for a list and do not work with --video")
     for name, value in vars(options).items():
         if type(value) is int and value < (0 if name == "num_workers" else 1):
             parser.error(f"argument --{name}: {value} is too small")
     if options.plot and not options.plot.lower().endswith(".png"):
-        parser.error(f"--plot {options.plot}: name it .png")
+        parser.error(f"--plot {options.plot}: the name must end in .png")
     for path in filter(None, (options.csv, options.plot, options.output)):  # now, not after an hour of work
         folder = os.path.dirname(path) or "."
         if os.path.isdir(path) or not os.access(path if os.path.exists(path) else folder, os.W_OK):
-            parser.error(f"{path}: there is no such folder, or it cannot be written to")
+            parser.error(f"{path}: the folder does not exist or cannot be written to")
     return options
 
 
-# ------------------------------------------------------------------------------ the model
+# ------------------------------------------------------------------------------ 2. The model
 
 
 def find_checkpoint(options: argparse.Namespace) -> tuple[dict, Path]:
@@ -147,15 +158,15 @@ def find_checkpoint(options: argparse.Namespace) -> tuple[dict, Path]:
     if options.model or len(names) != 1:
         names = [name for name in names if name == options.model]
     if not os.path.isdir(folder):
-        raise InputError(f"{folder} is not there: train first, or give another --save_model_path")
+        raise InputError(f"{folder} does not exist: train first, or use another --save_model_path")
     if not names:
         raise InputError(f"{folder} holds no {options.model or '<model>'}_epoch*.pth, or those of several "
-                         "models: train first, give another --save_model_path, or name a --checkpoint")
+                         "models: train first, use another --save_model_path, or name a --checkpoint")
     return load_best(Path(folder), names[0])
 
 
 def load_best(folder: Path, name: str) -> tuple[dict, Path]:
-    """Load the checkpoint of the highest test accuracy (then the lowest test loss) in a folder."""
+    """Load the checkpoint with the highest test accuracy (then the lowest test loss) in a folder."""
     ranked = []
     for path in [folder / f"{name}_epoch{epoch}.pth" for epoch in saved_epochs(folder, name)]:
         try:
@@ -172,7 +183,7 @@ def load_best(folder: Path, name: str) -> tuple[dict, Path]:
 
 
 def model_name(weights: dict, files: str) -> str:
-    """Tell the model by the names of its weights, without DataParallel's "module."."""
+    """Return which model has weights of these names, which are without DataParallel's "module."."""
     names = {name.removeprefix("encoder.") for name in weights}
     if "resnet.0.weight" in names:
         return "ResNetCRNN"
@@ -180,15 +191,15 @@ def model_name(weights: dict, files: str) -> str:
         return "CRNN"
     if "conv1.weight" in names and "fc3.weight" in names:
         return "Conv3D"
-    raise InputError(f"{files}: neither a checkpoint nor a state dict of Conv3D, CRNN or ResNetCRNN")
+    raise InputError(f"{files} is neither a checkpoint nor a state dict of Conv3D, CRNN or ResNetCRNN")
 
 
 def from_raw_weights(states: list[dict], options: argparse.Namespace) -> dict:
-    """Make a checkpoint of the original's state dicts: sizes by the weights' shapes, the rest by flags."""
+    """Make a checkpoint of the original's state dicts: sizes from the shapes, the rest from flags."""
     files, weights = ", ".join(options.checkpoint), {}
     for state in states:
         if not state or not all(torch.is_tensor(tensor) for tensor in state.values()):
-            raise InputError(f"{files}: neither a checkpoint nor a state dict")
+            raise InputError(f"{files} is neither a checkpoint nor a state dict")
         state = {key.removeprefix("module."): tensor for key, tensor in state.items()}  # DataParallel adds it
         part = "decoder." if "LSTM.weight_ih_l0" in state else "encoder."
         if "conv1.weight" in state or any(key.startswith(("encoder.", "decoder.")) for key in state):
@@ -211,29 +222,29 @@ def from_raw_weights(states: list[dict], options: argparse.Namespace) -> dict:
                         RNN_FC_dim=len(weights["decoder.fc1.weight"]))
             classes = len(weights["decoder.fc2.weight"])
     except KeyError as error:
-        hint = " (name the encoder's and the decoder's file)" if len(states) == 1 else ""
-        raise InputError(f"{files}: no state dict of {name}: {error} is missing{hint}") from error
+        hint = " (name the files of both encoder and decoder)" if len(states) == 1 else ""
+        raise InputError(f"{files} is no complete state dict of {name}: {error} is missing{hint}") from error
     if size.get("channels", 3) not in (1, 3):
-        raise InputError(f"{files}: the model takes {size['channels']} channels; frames have 3 or, grey, 1")
+        raise InputError(f"{files}: the model takes {size['channels']} channels; frames have 3, or 1 if grey")
     if options.img_x or options.img_y:
         x, y = options.img_x or options.img_y, options.img_y or options.img_x
         size.update(img_x=x, img_y=y, res_size=x)
     args = defaults | size | dict(end_frame=1 + (options.frames or 28), cache_features=False)
     action_names = sorted(load_action_names(options.action_name_path or defaults["action_name_path"]))
     if len(action_names) != classes:
-        raise InputError(f"{files}: the model knows {classes} actions, the list has {len(action_names)}: "
-                         "give its own by --action_name_path")
+        raise InputError(f"{files}: the model has {classes} actions, the list has {len(action_names)}: "
+                         "use --action_name_path")
     return dict(name=name, model=weights, args=args, action_names=action_names, epoch=None)
 
 
 def load_model(options: argparse.Namespace, device: torch.device) -> Trained:
-    """Build the model of the checkpoint that the options name, with its weights."""
+    """Build the model of the checkpoint that the options name, and load its weights."""
     checkpoint, path = find_checkpoint(options)
     name = checkpoint.get("name") or model_name(checkpoint["model"], str(path))
     if options.model and options.model != name:
-        raise InputError(f"{path} is no checkpoint of {options.model} but of {name}: leave --model out")
+        raise InputError(f"{path} is a checkpoint of {name}, not of {options.model}: leave out --model")
     if checkpoint["epoch"] and (options.action_name_path or options.img_x or options.img_y or options.frames):
-        raise InputError(f"{path} tells its actions, sizes and frames: leave out flags of raw state dicts")
+        raise InputError(f"{path} holds its actions, sizes and frames: leave out flags for raw weights")
     script = importlib.import_module(SCRIPTS[name])
     args = argparse.Namespace(**saved_args(checkpoint, script.PARAMETERS))
     T, trained_on = len(select_frames(args)), args.data_path
@@ -244,32 +255,35 @@ def load_model(options: argparse.Namespace, device: torch.device) -> Trained:
     args.batch_size = options.batch_size or args.batch_size
     args.data_path = options.data_path or args.data_path
     args.num_workers, args.save_model_path = options.num_workers, str(path.parent)
-    args.resnet_weights = "none"  # they are in the checkpoint
+    args.resnet_weights = "none"  # the checkpoint holds them
     model = script.build_model(args, len(checkpoint["action_names"]))
     load_weights(model, checkpoint["model"], path)
     print(f"Weights {path}, epoch {checkpoint['epoch']}" if checkpoint["epoch"] else f"Weights {path}")
-    # in any case; the second pass, of names as they are written, wins
+    # by the name in lower case and as it is written; if two differ only in case, the latter decides
     sides = {key(video): side for key in (name_key, str) for side in ("train", "test")
              for video in checkpoint.get(f"{side}_videos", [])}
     return Trained(name, parallelize(model, device), args, checkpoint["action_names"], sides,
                    checkpoint.get("frame_rate"), trained_on)
 
 
-# ------------------------------------------------------------------------------ a list of all videos
+# ------------------------------------------------------------------------------ 3. A list of all videos
 
 
 def predict_list(options: argparse.Namespace, trained: Trained, device) -> None:
     """Predict every video of the data set, write the list, print the accuracy on each side of the split."""
     args, action_names = trained.args, trained.action_names
-    videos = label_videos(find_videos(args.data_path), action_names, "The model was not trained on them: "
-                          "list a folder without them by --data_path, or ask for videos by --video")
+    output = Path(options.output or REPO / f"UCF101_{trained.name}_videos_prediction.pkl")
+    check_writable(output.parent, "--output FILE is needed: the list cannot be written to")
+    videos = label_videos(find_videos(args.data_path), action_names, "The model was not trained on them: use "
+                          "a --data_path without them, or predict single videos with --video")
     script = importlib.import_module(SCRIPTS[trained.name])
-    with unreadable_videos_named(args, videos):
-        dataset = script.make_dataset(args, videos, trained.model, device)
+    with name_unreadable_videos(args, videos):
+        datasets = [script.make_dataset(args, videos)]
+        [dataset] = keep_arrays(args, trained.model, device, datasets, write=False)
         loader = make_loader(dataset, args, shuffle=False)
         log_probabilities, _ = predict(trained.model, device, loader, args.clips)
-    sides = sides_of(videos, trained)
-    say_what_names_do_not_tell(options, trained, videos, sides)
+    sides = find_trained_videos(videos, trained)
+    report_uncertain_list(options, trained, videos, sides)
     confidence, predicted = log_probabilities.exp().max(1)
     table = pd.DataFrame({
         "filename": [video.name for video in videos],
@@ -278,7 +292,6 @@ def predict_list(options: argparse.Namespace, trained: Trained, device) -> None:
         "confidence": confidence.numpy(),
         "split": sides,
     })
-    output = options.output or REPO / f"UCF101_{trained.name}_videos_prediction.pkl"
     with atomic_file(output) as file:
         table.to_pickle(file)
     print(f"Output  {output}\n        {len(table):,} videos of {args.data_path};\n"
@@ -289,46 +302,32 @@ def predict_list(options: argparse.Namespace, trained: Trained, device) -> None:
         if len(part):
             print(f"Accuracy {split:<7} {right.mean():6.1%}  {right.sum():,} of {len(part):,} videos")
     if not options.checkpoint and "test" in set(table["split"]):
-        print("        (the test videos chose this epoch: the accuracy on them is a little too good)")
+        print("        (the test videos chose this epoch, so this accuracy is a little too high)")
 
 
-def say_what_names_do_not_tell(options, trained: Trained, videos: list[Video], sides: list[str]) -> None:
-    """Say that videos of another folder count as training's by name, and that a list fits no frame rate."""
-    folder, root = (Path(os.path.realpath(path)) for path in (trained.args.data_path, trained.trained_on))
-    if not folder.is_relative_to(root) and "train" in trained.sides.values():
-        say("Split", f"by name: a video counts as train or test if {trained.trained_on} had one of its name "
-            "(and has it in the same size, if it is still there)")
-    new = [video.path for video, side in zip(videos, sides, strict=True) if side == "new"]
-    fast = sum(bool(fit_frame_rate(trained, path, options)[1]) for path in new)
-    if fast:
-        say("Rate", f"{fast:,} of {len(new):,} new videos have another frame rate than the training's, and "
-            "look faster or slower than in training: --video fits it, --skip_frame sets it")
+def find_trained_videos(videos: list[Video], trained: Trained) -> list[str]:
+    """Return train, test or new for each video; unknown if the checkpoint does not record training videos.
 
-
-def sides_of(videos: list[Video], trained: Trained) -> list[str]:
-    """train, test or new; unknown where the checkpoint is too old to know its training videos, or raw.
-
-    A video in the training's folder goes by its path, any other by its name, also below train or test alone,
-    unless the training's video of that name is still there and another one.
+    A video in the training's folder is recognised by its path there, one of UCF101 by its name. Any other
+    counts as the training's video of its name, unless that one is still there and has another size.
     """
-    folder, root = (Path(os.path.realpath(path)) for path in (trained.args.data_path, trained.trained_on))
+    root = Path(os.path.realpath(trained.trained_on))
+    root = root.parent if root.suffix.lower() in (".csv", ".tsv") else root
     other, found = "new" if "train" in trained.sides.values() else "unknown", []
     for video in videos:
-        own = not VIDEO_NAME.fullmatch(video.name)  # UCF101's names tell the video wherever it lies
-        by_path = own and (folder / video.name).is_relative_to(root)
-        names = [video.name, f"{folder.name}/{video.name}"]
-        if by_path:
-            names = [(folder / video.name).relative_to(root).as_posix()]
-        names += [name_key(name) for name in names]
-        known = next((name for name in names if name in trained.sides), None)
-        if known and own and not by_path and is_another(Path(video.path), root / known):
-            known = None
-        found.append(trained.sides[known] if known else other)
+        place = Path(os.path.realpath(os.path.dirname(video.path)), os.path.basename(video.path))
+        place = place.with_suffix("") if os.path.isfile(video.path) else place
+        has_ucf101_name, inside = VIDEO_NAME.fullmatch(video.name), place.is_relative_to(root)
+        name = place.relative_to(root).as_posix() if inside and not has_ucf101_name else video.name
+        side = trained.sides.get(name) or trained.sides.get(name_key(name), other)
+        if not has_ucf101_name and not inside and is_another(Path(video.path), root / name):
+            side = other
+        found.append(side)
     return found
 
 
 def is_another(path: Path, namesake: Path) -> bool:
-    """Whether the training's video, a path without suffix, is still there and has another size."""
+    """Return whether the training's video, a path without suffix, is still there and has another size."""
     if path.is_file():
         namesake = namesake.with_name(namesake.name + path.suffix)
     if not namesake.exists():
@@ -338,14 +337,27 @@ def is_another(path: Path, namesake: Path) -> bool:
     return ours != theirs
 
 
-# ------------------------------------------------------------------------------ any video
+def report_uncertain_list(options, trained: Trained, videos: list[Video], sides: list[str]) -> None:
+    """Print if videos were recognised by name only, and if new ones have another frame rate."""
+    folder, root = (Path(os.path.realpath(path)) for path in (trained.args.data_path, trained.trained_on))
+    if not folder.is_relative_to(root) and "train" in trained.sides.values():
+        report("Split", f"by name: a video counts as train or test if {trained.trained_on} had a video of "
+               "this name (and of this size, if it is still there)")
+    new = [video.path for video, side in zip(videos, sides, strict=True) if side == "new"]
+    fast = sum(bool(fit_frame_rate(trained, path, options)[1]) for path in new)
+    if fast:
+        report("Rate", f"{fast:,} of {len(new):,} new videos have another frame rate than the training's: "
+               "movements look faster or slower. --video corrects this; for a list use --skip_frame")
+
+
+# ------------------------------------------------------------------------------ 4. Any video
 
 
 def predict_videos(options: argparse.Namespace, trained: Trained, device: torch.device) -> None:
-    """Print the likeliest actions of each video and of its clips; write them as a table and a picture."""
+    """Print the most likely actions of each video and of its clips; write them as a table and a picture."""
     paths = [found for path in options.video for found in expand(path)]
     if options.plot and len(paths) > 1:
-        raise InputError(f"--plot draws one video; --video names {len(paths)}")
+        raise InputError(f"--plot draws one video, but --video names {len(paths)}")
     names = Counter(os.path.basename(os.path.normpath(path)) for path in paths)
     tables, failed = [], False
     for path in paths:
@@ -362,8 +374,7 @@ def predict_videos(options: argparse.Namespace, trained: Trained, device: torch.
         print_prediction(table, name if names[name] == 1 else path, note)
         tables.append(table)
         if options.plot:
-            with atomic_file(options.plot) as file, warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # the font lacks some writing systems
+            with atomic_file(options.plot) as file:
                 plot_timeline(table, read_strip(path, moments)).savefig(file, format="png", dpi=140)
             print(f"\nOutput  {options.plot}")
     if options.csv and tables:
@@ -375,65 +386,52 @@ def predict_videos(options: argparse.Namespace, trained: Trained, device: torch.
 
 
 def expand(path: str) -> list[str]:
-    """Return the videos that a path names: those below a folder of videos, else itself."""
-    passed_over = Counter()
-    found = [video for video, *_ in walk(path, passed_over)] if os.path.isdir(path) else []
-    if found and in_words(passed_over):
-        say("Skipped", f"{in_words(passed_over)}, in {path}")
+    """Return the videos of a path: those below a folder of videos, or the path itself."""
+    skipped = Counter()
+    found = [video for video, *_ in scan_folder(path, skipped)] if os.path.isdir(path) else []
+    if found and join_counts(skipped):
+        report("Skipped", f"{join_counts(skipped)}, in {path}")
     return found or [path]
 
 
 def fit_frame_rate(trained: Trained, path: str, options) -> tuple[argparse.Namespace, str]:
-    """Take every n-th frame of a file n times as fast as the training's. Returns (args, what to say)."""
+    """Take every n-th frame of a file with n times the frame rate of the training. Returns (args, note)."""
     args = argparse.Namespace(**vars(trained.args))
     rate, usual = frame_rate(path), trained.frame_rate or (25 if is_ucf101(trained.action_names) else None)
     if options.skip_frame or not rate or not usual or 2 / 3 < rate / usual < 1.5:
         return args, ""
-    rates = f"{rate:.0f} frames a second, the training's had {usual:.0f}: "
+    rates = f"{rate:.0f} frames a second, but {usual:.0f} in training: "
     if rate < usual:
         return args, rates + "movements look faster than in training"
     n, T = round(rate / usual), len(select_frames(args))
     args.skip_frame *= n
     args.end_frame = args.begin_frame + args.skip_frame * T
-    return args, rates + f"every {ORDINALS.get(n, f'{n}th')} frame is taken"
+    return args, rates + f"every {ORDINALS.get(n, f'{n}th')} frame is used"
 
 
 def frame_times(path: str) -> list[float]:
-    """Return the seconds, from 0, at which a file's frames are shown, [] if it cannot be read. Decodes it."""
-    times, step, shift = [], 0.04, 0.0
+    """Return the seconds, from 0, at which the frames of a file are shown. The file is decoded."""
+    times = []
     for number, frame in decode(path):
-        following = times[-1] + step if times else 0.0
-        time = following if frame.time is None else frame.time + shift
-        if times and time < times[-1] - step / 2:  # several files were joined: the clock begins anew
-            shift += following - time
-            time = following
-        if times and time > times[-1]:
-            step = time - times[-1]
-        times += [time] * (number - len(times))  # a frame that cannot be read has the time of the next
-    return [time - times[0] for time in times]
-
-
-class ClipBatches:
-    """The clips of one video as batches (X, y) of one, read as they are asked for."""
-
-    def __init__(self, dataset: Dataset):
-        self.dataset = dataset
-
-    def __len__(self):
-        return self.dataset.clips
-
-    def __iter__(self):
-        for X in self.dataset.read(0):
-            yield X[None], torch.tensor([0])
+        times += [np.nan] * (number - len(times) - 1) + [np.nan if frame.time is None else frame.time]
+    times, numbers = np.array(times), np.arange(len(times))
+    known = np.isfinite(times)
+    if not known.any():
+        return (0.04 * numbers).tolist()
+    steps = np.diff(np.interp(numbers, numbers[known], times[known]))
+    usual = np.median(steps[steps > 0]) if (steps > 0).any() else 0.04
+    # the clock jumps in joined files and where a recorder was restarted; 10 seconds as in ffmpeg
+    jumps = (steps < -usual / 2) | (steps > max(10, steps[(steps > 0) & (steps <= 10)].sum()))
+    return np.cumsum([0, *np.where(jumps, usual, steps.clip(0))]).tolist()
 
 
 def predict_clips(trained: Trained, args: argparse.Namespace, path: str, device) -> tuple[pd.DataFrame, list]:
     """Predict each of the clips that are spread over a video, one at a time.
 
     Returns:
-        a table with the columns video, start, end (seconds), action and probability, a row a clip and action,
-        the likeliest of a clip first; table.attrs: "seconds", of the whole video, "timed" (False: a frame
-        folder, whose seconds are guessed by the training's frame rate), "lacks": frames, for a clip
+        a table with the columns video, start, end (seconds), action and probability, a row for each clip and
+        action, the most likely of a clip first; table.attrs: "seconds", of the whole video, "timed" (False: a
+        frame folder, whose seconds are guessed from the training's frame rate), "lacks": frames, for a clip
         [(second, frame number), ...] of at most 12 frames, spread evenly over those that the clips hold
     """
     times = frame_times(path) if os.path.isfile(path) else []
@@ -442,13 +440,13 @@ def predict_clips(trained: Trained, args: argparse.Namespace, path: str, device)
         times = [number / (trained.frame_rate or 25) for number in range(max(1, count))]
     numbers = select_frames(args)
     args.clips = min(args.clips, max(1, count - numbers[-1] + 1))  # or some would be the same
-    args.cache_features = False
+    clips = spread_clips(numbers, args.clips, count)
     script = importlib.import_module(SCRIPTS[trained.name])
-    dataset = script.make_dataset(args, [Video(path, path, "", "")], trained.model, device)
-    dataset.counts[0], dataset.said_short = count, True
-    log_probabilities, _ = predict(trained.model, device, ClipBatches(dataset))
+    dataset = script.make_dataset(args, [Video(path, path, "", "")])
+    batches = ((X[None], torch.tensor([0])) for X, _ in dataset.read(0, clips))
+    log_probabilities, _ = predict(trained.model, device, batches)
     rows, seen = [], set()
-    for clip, probabilities in zip(dataset.frame_numbers_of(0), log_probabilities.exp(), strict=True):
+    for clip, probabilities in zip(clips, log_probabilities.exp(), strict=True):
         start, end = (min(number, len(times)) for number in (clip[0], clip[-1]))
         seen.update(min(number, len(times)) for number in clip)
         for label in probabilities.argsort(descending=True).tolist():
@@ -461,17 +459,17 @@ def predict_clips(trained: Trained, args: argparse.Namespace, path: str, device)
 
 
 def print_prediction(table: pd.DataFrame, name: str, note: str) -> None:
-    """Print the five likeliest actions of a video, by the mean of its clips, and then those of each clip."""
+    """Print the five most likely actions of a video, by the mean of its clips, then the best of each clip."""
     clips, notes = table.drop_duplicates(["start", "end"]), [note] if note else []
     if table.attrs["lacks"]:
-        notes.append(f"{table.attrs['lacks']} frames shorter than a clip: the last one is held")
+        notes.append(f"{table.attrs['lacks']} frames shorter than a clip: the last frame is held")
     if len(clips) > 1:
         notes.append(f"the mean of {len(clips)} clips")
     elif table.attrs["seconds"] > clips["end"].iloc[0]:
         start, end, _ = clips[["start", "end", "probability"]].iloc[0]
         number = min(20, math.ceil(table.attrs["seconds"] / max(end - start, 0.1)))
-        notes.append(f"seconds {start:.1f} to {end:.1f} of {table.attrs['seconds']:.1f} were looked at; "
-                     f"--clips {number} sees more")
+        notes.append(f"from seconds {start:.1f} to {end:.1f} of {table.attrs['seconds']:.1f}; "
+                     f"use --clips {number} to see more")
     print(f"\n{name}")
     for line in notes:
         print(f"  ({line})")
@@ -485,11 +483,13 @@ def print_prediction(table: pd.DataFrame, name: str, note: str) -> None:
             print(f"  {row.start:7.1f} to {row.end:7.1f}  {row.action:<24} {row.probability:6.1%}")
 
 
+# ------------------------------------------------------------------------------ 5. The picture
+
+
 def read_strip(path: str, moments: list) -> list[tuple[float, np.ndarray]]:
     """Read frames as small pictures: [(second, uint8 (H, W, 3)), ...]."""
     strip, seconds = [], {number: second for second, number in moments}
-    read = read_frame_folder if os.path.isdir(path) else read_video_file
-    for number, pixels in read(path, sorted(seconds), 3):
+    for number, pixels in read_frames(path, sorted(seconds)):
         image = Image.fromarray(np.ascontiguousarray(pixels))
         image.thumbnail((240, 240))
         strip.append((seconds.get(number, moments[-1][0]), np.asarray(image)))
@@ -497,9 +497,12 @@ def read_strip(path: str, moments: list) -> list[tuple[float, np.ndarray]]:
 
 
 def plot_timeline(table: pd.DataFrame, strip: list) -> Figure:
-    """Draw frames of a video over time, and below them the probabilities of its likeliest actions."""
+    """Draw frames of a video over time, and below them the probabilities of its most likely actions."""
     seconds = max(table.attrs["seconds"], table["end"].max(), 0.1)
-    # inches; the axes are 7.2 wide; no height if none of the pictures can be read
+    name = os.path.basename(os.path.normpath(table["video"].iloc[0]))
+    labels = fit_fonts([name, *table["action"]])
+    table = table.replace({"action": labels})
+    # in inches; the axes are 7.2 wide; no height if none of the pictures can be read
     width = 6.9 / max(len(strip), 6)
     heights = [width * picture.shape[0] / picture.shape[1] for _, picture in strip]
     tallest = max(heights, default=0)
@@ -515,18 +518,17 @@ def plot_timeline(table: pd.DataFrame, strip: list) -> Figure:
                  color="dimgray")
     top.set(xlim=(0, 7.2), ylim=(0, max(tallest, 0.1)))
     top.axis("off")
-    name = os.path.basename(os.path.normpath(table["video"].iloc[0]))
-    top.set_title(name.encode("utf-8", "backslashreplace").decode(), loc="left", parse_math=False)
+    top.set_title(labels[name], loc="left", parse_math=False)
     return figure
 
 
 def draw_probabilities(axes: Axes, table: pd.DataFrame, seconds: float) -> None:
-    """Draw the probabilities of the actions that most often come first, then of the likeliest in the mean."""
+    """Draw the probabilities of the actions that are most often first, then of the most likely on average."""
     clips, mean = table.drop_duplicates(["start", "end"]), table.groupby("action")["probability"].mean()
     firsts = clips["action"].value_counts()
     actions = sorted(mean.index, key=lambda action: (-firsts.get(action, 0), -mean[action]))[:len(COLORS)]
     overlap = (clips["start"].to_numpy()[1:] < clips["end"].to_numpy()[:-1]).any()
-    for action, color in reversed(list(zip(actions, COLORS, strict=False))):  # the likeliest on top
+    for action, color in reversed(list(zip(actions, COLORS, strict=False))):  # the most likely on top
         part = table[table["action"] == action]
         middle, percent = (part["start"] + part["end"]) / 2, 100 * part["probability"]
         if overlap:  # bars would hide each other
@@ -545,10 +547,40 @@ def draw_probabilities(axes: Axes, table: pd.DataFrame, seconds: float) -> None:
         text.set_parse_math(False)  # a name may hold dollar signs
 
 
+def fit_fonts(texts: list[str]) -> dict[str, str]:
+    """Let Matplotlib use installed fonts that have the letters of these texts.
+
+    Returns {text: what to show}: letters that no font has are written as \\u8d70, and reported.
+    """
+    letters = {letter for text in texts for letter in text if letter.isprintable() and not letter.isspace()}
+    families = ["DejaVu Sans"]
+    missing = letters - letters_of(font_manager.findfont("DejaVu Sans"))
+    for path in font_manager.findSystemFonts() if missing else []:  # also those installed lately
+        found = missing & letters_of(path)
+        if found:
+            font_manager.fontManager.addfont(path)
+            families.append(font_manager.FontProperties(fname=path).get_name())
+            missing -= found
+    matplotlib.rcParams["font.family"] = families
+    if missing:
+        report("Fonts", f"no installed font has {abbreviate(sorted(missing))}: install one, for example Noto "
+               "Sans CJK for Chinese, Japanese and Korean")
+    escaped = {ord(letter): letter.encode("ascii", "backslashreplace").decode() for letter in missing}
+    return {text: text.translate(escaped).encode("utf-8", "backslashreplace").decode() for text in texts}
+
+
+def letters_of(font_path: str) -> set[str]:
+    try:
+        font = font_manager.get_font(font_path)
+        return set(map(chr, font.get_charmap())) if font.scalable else set()
+    except Exception:  # a damaged font, or one of another kind
+        return set()
+
+
 def main():
     options = parse_arguments()
     if WORLD_SIZE > 1:
-        raise InputError("one process predicts: start this by python, not by torchrun")
+        raise InputError("prediction uses one process: start it with python, not with torchrun")
     device = get_device()
     trained = load_model(options, device)
     if options.video:

@@ -2,7 +2,7 @@
 
     python Conv3D/UCF101_3DCNN.py --demo                small demo data
     python Conv3D/UCF101_3DCNN.py --data_path UCF-101   the .avi files
-    python Conv3D/UCF101_3DCNN.py --resume              go on
+    python Conv3D/UCF101_3DCNN.py --resume              continue
     torchrun --nproc_per_node 2 Conv3D/UCF101_3DCNN.py  on two GPUs
 """
 import time
@@ -14,41 +14,44 @@ from joblib import cpu_count  # comes with scikit-learn
 from functions import (
     CNN3D,
     Dataset_3DCNN,
-    add_epoch,
-    check_output_folder,
     evaluate,
-    get_device,
-    load_videos,
-    make_demo_data,
+    keep_arrays,
     make_loader,
+    name_unreadable_videos,
+    select_frames,
+    train_one_epoch,
+)
+from runs import (
+    add_epoch,
+    get_device,
+    open_output_folder,
     parallelize,
     parse_args,
     print_outcome,
     resume_training,
     run,
     save_epoch,
-    select_frames,
-    train_one_epoch,
-    unreadable_videos_named,
 )
+from videos import load_videos, make_demo_data
 
 NAME = "Conv3D"  # of the output files
 HERE = Path(__file__).resolve().parent
 REPO = HERE.parent
 
-# Every parameter is a flag, too: --batch_size 16
+# Every parameter is also a flag: --batch_size 16
 PARAMETERS = dict(
     # paths
-    data_path=(str(REPO / "UCF101" / "jpegs_256"), "folder of the videos: files or folders of frames"),
-    action_name_path=(str(REPO / "UCF101actions.pkl"), "the actions: a text file, a pickled list, or none: "
-                      "those found"),
+    data_path=(str(REPO / "UCF101" / "jpegs_256"), "folder of the videos, or a table (.csv) that names them"),
+    action_name_path=(str(REPO / "UCF101actions.pkl"), "action names: a text file, a pickled list, or none: "
+                      "the actions found"),
     save_model_path=(str(HERE / "model_ckpt"), "folder for checkpoints, curves and histories"),
     # data
-    split=("random", "test videos: random, group, official1..3, folders, or a file that names them"),
+    split=("random", "test videos: random, group, official1..3, given, or a text file that names them"),
     begin_frame=(1, "first frame of a clip, counted from 1"),
-    end_frame=(29, "frame at which a clip ends, not taken"),
+    end_frame=(29, "end of a clip; this frame is left out"),
     skip_frame=(1, "take every n-th frame"),
-    clips=(1, "clips spread over a video: one is drawn to train on, a test takes the mean of all"),
+    clips=(1, "clips spread over a video; training draws one of them, the test averages all"),
+    cache_gb=(10, "keep all clips on disk if they take no more gigabytes than this; 0: never", 0),
     img_x=(256, "height to which frames are resized"),
     img_y=(342, "width to which frames are resized"),
     channels=(3, "3 reads colour, 1 reads grey", (1, 3)),
@@ -56,18 +59,18 @@ PARAMETERS = dict(
     fc_hidden1=(256, "nodes of the first linear layer"),
     fc_hidden2=(256, "nodes of the second linear layer"),
     # training
-    augment=("none", "crop training clips at random; crop_flip: also mirror", ("none", "crop", "crop_flip")),
+    augment=("none", "crop: random crops in training; crop_flip: also mirror", ("none", "crop", "crop_flip")),
     dropout=(0.2, "dropout probability", 0),
-    epochs=(15, "times to train on every video"),
-    batch_size=(30, "videos a step, over all GPUs"),
-    learning_rate=(1e-4, "step size of Adam"),
-    lr_schedule=("constant", "cosine: warm up shortly, then fall to 0", ("constant", "cosine")),
-    seed=(42, "of the split, initial weights, order of videos, clips, crops and dropout", 0),
-    log_interval=(10, "steps between updates of the loss shown"),
+    epochs=(15, "passes over the training videos"),
+    batch_size=(30, "videos a step, on all GPUs together"),
+    learning_rate=(1e-4, "learning rate of Adam"),
+    lr_schedule=("constant", "cosine: short warm-up, then down to 0", ("constant", "cosine")),
+    seed=(42, "seed of the split, initial weights, order of videos, clips, crops and dropout", 0),
+    log_interval=(10, "steps between updates of the loss in the progress bar"),
     num_workers=(cpu_count(), "processes that read videos", 0),
-    resume=(False, "go on from the last checkpoint in save_model_path, if there is one"),
-    keep_all_epochs=(False, "keep every epoch's checkpoint, not only the best and the last"),
-    demo=(False, "train a small model on small videos made on the spot"),
+    resume=(False, "continue from the last checkpoint in save_model_path, if there is one"),
+    keep_all_epochs=(False, "keep the checkpoints of all epochs, not only the best and the last"),
+    demo=(False, "train a small model on small videos that the script makes"),
 )
 DEMO = dict(
     data_path=str(REPO / "UCF101" / "demo" / "jpegs"),
@@ -83,8 +86,7 @@ def build_model(args, num_classes: int) -> CNN3D:
                  in_channels=args.channels)
 
 
-def make_dataset(args, videos: list, model, device) -> Dataset_3DCNN:
-    """Clips, uint8 (C, T, H, W), and class indices."""
+def make_dataset(args, videos: list) -> Dataset_3DCNN:
     return Dataset_3DCNN(videos, select_frames(args), args.img_x, args.img_y, args.channels, args.clips)
 
 
@@ -94,25 +96,25 @@ def main():
     if args.demo:
         make_demo_data(args.data_path, args.action_name_path)
     data = load_videos(args)
-    check_output_folder(args, NAME)
+    with open_output_folder(args, NAME), name_unreadable_videos(args, data.train + data.test):
+        torch.manual_seed(args.seed)
+        model = parallelize(build_model(args, len(data.action_names)), device)
+        trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        optimizer = torch.optim.Adam(trained, lr=args.learning_rate, fused=True)
+        history = resume_training(args, PARAMETERS, NAME, model, optimizer, data.record)
 
-    torch.manual_seed(args.seed)
-    model = parallelize(build_model(args, len(data.action_names)), device)
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.Adam(trained, lr=args.learning_rate, fused=True)
-    history = resume_training(args, PARAMETERS, NAME, model, optimizer, data)
-
-    with unreadable_videos_named(args, data.train + data.test):
-        train_loader = make_loader(make_dataset(args, data.train, model, device), args, shuffle=True)
-        test_loader = make_loader(make_dataset(args, data.test, model, device), args, shuffle=False)
+        datasets = [make_dataset(args, videos) for videos in (data.train, data.test)]
+        train_set, test_set = keep_arrays(args, model, device, datasets)  # decodes each video once
+        train_loader = make_loader(train_set, args, shuffle=True)
+        test_loader = make_loader(test_set, args, shuffle=False)
         for epoch in range(len(history["test_loss"]), args.epochs):
             started = time.time()
             train_loader.sampler.set_epoch(epoch)  # the order of the videos, and the clip drawn of each
             train = train_one_epoch(model, device, train_loader, optimizer, epoch, args)  # loss, accuracy
             test = evaluate(model, device, test_loader, args.clips)
             add_epoch(args, history, train, test, started)
-            save_epoch(args, NAME, model, optimizer, history, data)
-    print_outcome(args, NAME, history, data)
+            save_epoch(args, NAME, model, optimizer, history, data.record)
+    print_outcome(args, NAME, history, data.record)
 
 
 if __name__ == "__main__":

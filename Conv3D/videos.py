@@ -1,0 +1,840 @@
+"""Which videos there are, how they are split, and what is in a file.
+
+    1. Finding videos      find_videos: a folder or a table becomes a list of Video
+    2. Actions             load_action_names, label_videos
+    3. Splits              split_videos
+    4. Data of a run       load_videos, print_split
+    5. Reading             read_frames, count_frames, frame_rate
+    6. Demo data           make_demo_data
+
+A video is a file or a folder of frames. Frames are numbered from 1. A source is what the literature calls a
+group: the videos of one person or one scene.
+
+This file imports only runs.py. It is the same in Conv3D/, CRNN/ and ResNetCRNN/. Edit the one in Conv3D/ and
+copy it to the others.
+"""
+import argparse
+import contextlib
+import errno
+import math
+import os
+import pickle
+import re
+import shutil
+import unicodedata
+import warnings
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from decimal import Decimal
+from itertools import product
+from pathlib import Path
+from typing import NamedTuple
+
+import av
+import numpy as np
+import torch.distributed as dist
+from av.stream import Disposition
+from av.video.reformatter import VideoReformatter
+from PIL import ExifTags, Image
+
+from runs import (
+    OUT_OF_MEMORY,
+    RANK,
+    TORCHRUN,
+    InputError,
+    abbreviate,
+    atomic_file,
+    first_line,
+    replace,
+    report,
+    user_file,
+)
+
+warnings.filterwarnings("ignore", module="PIL")  # of damaged EXIF data, from every worker in every epoch
+
+# ------------------------------------------------------------------------------ 1. Finding videos
+
+VIDEO_NAME = re.compile(r"v_(?P<action>.+)_g[0-9]+_c[0-9]+")  # v_Biking_g05_c02
+GROUP_NAME = re.compile(r".*_g(?P<group>[0-9]+)_c[0-9]+")
+VIDEO_SUFFIXES = (".avi", ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".flv", ".3gp",
+                  ".ts", ".mts", ".m2ts", ".ogv", ".gif")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff")
+HIDDEN = (".", "@eaDir", "__MACOSX", "fig_UCF101_")  # what systems, network drives and training leave behind
+TRAIN = ("train", "training")
+TEST = ("test", "testing", "val", "valid", "validate", "validation", "eval")  # of several, the first
+FORMS = ("--data_path is a folder with <Action>/<video>, <Action>/<source>/<video>, or these below train/ "
+         "and test/; or a table, videos.csv, with the columns video and action (optional: source and split)")
+
+
+class Video(NamedTuple):
+    name: str  # v_<Action>_gNN_cNN, or the path below data_path without suffix: Bend/anna 1
+    path: str  # a video file, or a folder of frames
+    action: str
+    source: str  # "" if unknown
+    given: str = ""  # train or test, where the folders or the table say so
+    label: int = -1  # class index: the position of the action in the sorted list
+
+
+def name_key(name: str) -> str:
+    """Return a name for comparison: case, surrounding blanks and the Unicode form do not matter."""
+    return unicodedata.normalize("NFC", name).strip().casefold()
+
+
+def frame_path(folder: str, number: int) -> str:
+    return os.path.join(folder, f"frame{number:06d}.jpg")
+
+
+def find_videos(data_path: str) -> list[Video]:
+    """Find the videos of a folder or a table (see FORMS), sorted by name.
+
+    Prints in one line what was skipped. Raises InputError if there is no video, if two videos have one name,
+    or if the folder or the table has another form.
+    """
+    skipped = Counter()
+    if os.path.isdir(data_path):
+        videos = videos_in_folder(data_path, skipped)
+    elif os.path.isfile(data_path) and data_path.lower().endswith((".csv", ".tsv")):
+        videos = list(videos_in_table(data_path, skipped))
+    else:
+        raise InputError(f"{data_path} is neither a folder nor a table. {FORMS}. --demo needs none")
+    reasons = join_counts(skipped)
+    if not videos:
+        raise InputError(f"{data_path} holds no video (skipped: {reasons or 'nothing'}). {FORMS}")
+    if reasons:
+        report("Skipped", reasons)
+    return drop_duplicates(videos)
+
+
+def join_counts(counts: Counter) -> str:
+    return ", ".join(f"{reason}: {count:,}" for reason, count in counts.items() if count)
+
+
+def videos_in_folder(data_path: str, skipped: Counter) -> list[Video]:
+    found, videos = list(scan_folder(data_path, skipped)), []
+    sides = match_sides(data_path, found)
+    parents = {folders[:depth] for *_, folders in found for depth in range(1, len(folders) + 1)}
+    for path, stem, folders in found:
+        below = folders[1:] if sides else folders  # from the class folder on
+        match = VIDEO_NAME.fullmatch(stem)
+        if sides and folders and folders[0] not in sides:
+            skipped[f"videos in other folders than {' and '.join(sides)}"] += 1
+        elif not match and (not below or not below[0].strip()):
+            skipped["videos or frame folders in no class folder"] += 1
+        elif not match and len(below) > 2:
+            skipped["videos deeper than <Action>/<source>/<video>"] += 1
+        elif (*folders, os.path.basename(path)) in parents:
+            raise InputError(f"{path} holds frames, and a folder in it holds more frames or videos: keep one "
+                             "of them, or use a table")
+        else:
+            name = unicodedata.normalize("NFC", stem if match else "/".join((*folders, stem)))
+            given = sides[folders[0]] if sides and folders else ""
+            videos.append(Video(name, path, match["action"] if match else below[0], find_source(stem, below),
+                                given))
+    return videos
+
+
+def scan_folder(data_path: str, skipped: Counter) -> Iterator[tuple[str, str, tuple]]:
+    """Yield (path, name without suffix, names of the folders above it) of each video below a folder.
+
+    A video is a file with a suffix of video, or a folder that holds numbered images but no such file.
+    """
+    for folder, subfolders, files in os.walk(data_path, onerror=refuse_folder, followlinks=True):
+        folders = Path(folder).relative_to(data_path).parts
+        hidden = [name for name in subfolders + files if name.startswith(HIDDEN)]
+        subfolders[:] = sorted(set(subfolders).difference(hidden))
+        links = [name for name in files if not os.path.exists(os.path.join(folder, name))]
+        files = sorted(set(files).difference(hidden, links))
+        videos = [name for name in files if name.lower().endswith(VIDEO_SUFFIXES)]
+        images = [name for name in files if name.lower().endswith(IMAGE_SUFFIXES)]
+        frames = [name for name in images if folders and not videos and has_number(name)]
+        skipped["hidden files and folders"] += len(hidden)
+        skipped["broken links"] += len(set(links).difference(hidden))
+        skipped["other files"] += len(files) - len(videos) - len(images)
+        skipped["images without a number, or beside videos"] += len(images) - len(frames)
+        if frames:
+            stem, suffix = os.path.splitext(folders[-1])  # frames may lie in a folder 1.avi
+            yield folder, stem if suffix.lower() in VIDEO_SUFFIXES else folders[-1], folders[:-1]
+        for name in videos:
+            yield os.path.join(folder, name), os.path.splitext(name)[0], folders
+        ucf101 = {name for name in subfolders if VIDEO_NAME.fullmatch(name)
+                  and os.path.exists(frame_path(os.path.join(folder, name), 1))}
+        for name in sorted(ucf101):  # not opened: UCF101 has 2.5 million frames
+            yield os.path.join(folder, name), name, folders
+        subfolders[:] = [name for name in subfolders if name not in ucf101]
+        if len(folders) == 4:
+            skipped["folders too deep"] += len(subfolders)
+            subfolders.clear()
+
+
+def refuse_folder(error: OSError) -> None:
+    raise InputError(f"{error.filename}: {error.strerror}") from error
+
+
+def has_number(image_name: str) -> bool:
+    return re.search("[0-9]", os.path.splitext(image_name)[0]) is not None
+
+
+def match_sides(data_path: str, found: list[tuple]) -> dict[str, str]:
+    """Return {uppermost folder: train or test}, or {} if no folder has the name of a side.
+
+    If one uppermost folder has the name of a side, all must have, and a train and a test side must hold class
+    folders. Raises InputError for anything else that looks like sides.
+    """
+    classes = defaultdict(bool)  # {uppermost folder: whether class folders are in it}
+    for _, stem, folders in found:
+        if folders:
+            classes[folders[0]] |= len(folders) > 1 or VIDEO_NAME.fullmatch(stem) is not None
+    sides = [name for name in classes if name_key(name) in TRAIN + TEST]
+    alike = [name for name in classes if any(word in name_key(name) for word in TRAIN + TEST)]  # train_256
+    sources = {name_key(folders[1]) for *_, folders in found if len(folders) == 2}  # Bend/train/1.mov
+    if not (sides or alike and len(alike) == len(classes) or sources and sources <= {*TRAIN, *TEST}):
+        return {}
+    train = [name for name in sides if classes[name] and name_key(name) in TRAIN]
+    test = [name for name in sides if classes[name] and name_key(name) in TEST]
+    if not train or not test or len(sides) < len(classes):
+        shown = [name + (" (with class folders)" if classes[name] else "") for name in sorted(classes)]
+        raise InputError(f"{data_path} has the folders {abbreviate(shown, 9)}. A split needs folders train "
+                         "and test with class folders in both, and no others: use another --data_path, or a "
+                         "table with the columns video, action and split")
+    first = min(test, key=lambda name: TEST.index(name_key(name)))
+    return dict.fromkeys(train, "train") | {first: "test"}
+
+
+def find_source(stem: str, below: tuple = ()) -> str:
+    """Return the group of ..._gNN_cNN, else the folder between class folder and video, else ""."""
+    folder = name_key(below[1]) if len(below) > 1 else ""
+    group = GROUP_NAME.fullmatch(stem) or GROUP_NAME.fullmatch(folder)
+    if group:
+        return f"g{int(group['group'])}"
+    return "" if below and folder == name_key(below[0]) else folder  # brush_hair/brush_hair/1.avi has none
+
+
+def drop_duplicates(videos: list[Video]) -> list[Video]:
+    """Drop the file of a video that is also there as a folder. Other videos of one name raise InputError."""
+    names = {}
+    for video in sorted(videos, key=lambda video: os.path.isfile(video.path)):  # folders first
+        key = video.name.casefold() if VIDEO_NAME.fullmatch(video.name) else video.name  # v_HandStandPush...
+        other = names.setdefault(key, video)
+        if other is not video and not (os.path.isdir(other.path) and os.path.isfile(video.path)):
+            raise InputError(f"{other.path} and {video.path} have the same name: rename or delete one")
+    return sorted(names.values())
+
+
+def videos_in_table(path: str, skipped: Counter) -> Iterator[Video]:
+    table, lines = read_table(path), {}
+    tests = sorted({side for side in table["split"] if side in TEST}, key=TEST.index)
+    for line, (video, action, source, split) in zip(table.index + 2, table.to_numpy(), strict=True):
+        where, file = f"{path}, line {line}", os.path.join(os.path.dirname(path), video)
+        if not video or not action.strip():
+            raise InputError(f"{where}: the column {'action' if video else 'video'} is empty")
+        if split not in TRAIN + TEST and (split or any(table["split"])):
+            raise InputError(f"{where}: the column split has '{split}', not train or test")
+        with user_file(f"{where}: {file}"):
+            os.stat(file)
+        if lines.setdefault(os.path.realpath(file), line) != line:
+            raise InputError(f"{where}: {video} is also in line {lines[os.path.realpath(file)]}")
+        stem, suffix = os.path.splitext(Path(video).as_posix())
+        name = unicodedata.normalize("NFC", stem if suffix.lower() in VIDEO_SUFFIXES else stem + suffix)
+        base = name.rpartition("/")[2]
+        if split in tests[1:]:
+            skipped[f"videos of the split {split} (the test is {tests[0]})"] += 1
+        else:
+            given = split and ("train" if split in TRAIN else "test")
+            yield Video(base if VIDEO_NAME.fullmatch(base) else name, file, action.strip(),
+                        name_key(source) or find_source(base), given)
+
+
+def read_table(path: str):
+    """Return a pandas.DataFrame of str, with the columns video, action, source and split in this order."""
+    import pandas as pd  # here, because it takes a second
+
+    with user_file(path):
+        with open(path, encoding="utf-8-sig") as file:
+            header = file.readline()
+        separator = next((mark for mark in ",;\t" if mark in header), ",")
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("error", pd.errors.ParserWarning)  # a line with more columns
+                table = pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False, index_col=False,
+                                    skip_blank_lines=False, skipinitialspace=True, encoding="utf-8-sig")
+        except (pd.errors.ParserError, pd.errors.ParserWarning, pd.errors.EmptyDataError) as error:
+            raise InputError(f"{path} is not a table with the separator '{separator}': {first_line(error)}. "
+                             "Put double quotes around a path that holds it") from error
+    table = table.fillna("").rename(columns=name_key)
+    found = ", ".join(table)
+    for column, other in (("video", "file_name"), ("action", "label")):  # Hugging Face's VideoFolder
+        table = table.rename(columns={} if column in table else {other: column})
+    if not {"video", "action"} <= set(table):
+        raise InputError(f"{path} has the columns {found}: it needs video and action")
+    table = table.reindex(columns=["video", "action", "source", "split"], fill_value="")
+    table["split"] = table["split"].map(name_key)
+    return table[(table != "").any(axis=1)]  # without blank lines
+
+
+# ------------------------------------------------------------------------------ 2. Actions
+
+UCF101_LIST = Path(__file__).resolve().parent.parent / "UCF101actions.pkl"
+
+
+class ListUnpickler(pickle.Unpickler):
+    """Unpickle lists and strings only: a pickle can run any code by naming a class or function in it."""
+
+    def find_class(self, module, name):
+        raise pickle.UnpicklingError(f"it holds {module}.{name}")
+
+
+def load_action_names(path: str) -> list[str]:
+    """Read action names from a pickled list of str, or a text file with one a line. Else raise InputError."""
+    with user_file(f"--action_name_path {path}"), open(path, "rb") as file:
+        if path.endswith(".pkl") or file.peek(1)[:1] == b"\x80":
+            try:
+                names = ListUnpickler(file).load()
+            except Exception:  # a damaged pickle can raise nearly anything
+                names = None
+        else:
+            names = [line.strip() for line in file.read().decode("utf-8-sig").splitlines() if line.strip()]
+            numbers = [name.split(maxsplit=1)[0] for name in names]
+            if numbers == [str(n + 1) for n in range(len(names))]:  # UCF101's classInd.txt numbers them
+                names = [name.split(maxsplit=1)[-1] for name in names]
+    if type(names) is not list or not names or not all(type(name) is str for name in names):
+        raise InputError(f"--action_name_path {path} is neither a pickled list of str nor a text file with "
+                         "one name a line")
+    if len({name_key(name) for name in names}) < len(names):
+        raise InputError(f"{path} names an action twice (upper and lower case are the same action)")
+    return names
+
+
+def choose_action_names(path: str, videos: list[Video]) -> list[str]:
+    """Return the sorted action names: of a list, or those found ("none", or if none is in UCF101's list)."""
+    found = {name_key(video.action): video.action.strip() for video in videos}
+    names = list(found.values()) if path == "none" else load_action_names(path)
+    if path == str(UCF101_LIST) and found.keys().isdisjoint(map(name_key, names)):
+        names = list(found.values())
+        report("Actions", "none of them is in UCF101's list, so the actions found are used")
+    return sorted(names)  # the order of the classes in scikit-learn's LabelEncoder
+
+
+def is_ucf101(action_names: list[str]) -> bool:
+    names = load_action_names(str(UCF101_LIST)) if UCF101_LIST.exists() else []
+    return {name_key(name) for name in names} == {name_key(name) for name in action_names}
+
+
+def label_videos(videos: list[Video], action_names: list[str], remedy: str = "") -> list[Video]:
+    """Add class indices, and write actions as the list does. Unknown actions raise InputError."""
+    labels, labelled = {name_key(name): label for label, name in enumerate(action_names)}, []
+    unknown = {video.action for video in videos if name_key(video.action) not in labels}
+    if unknown:
+        raise InputError(f"unknown actions: {abbreviate(sorted(unknown), 10)}. {remedy}")
+    ucf101 = is_ucf101(action_names)
+    for video in videos:
+        label = labels[name_key(video.action)]
+        source = video.source
+        if ucf101 and any(map(VIDEO_NAME.fullmatch, video.name.split("/"))):
+            source = f"{action_names[label]} {source}"  # UCF101 numbers the groups of each action from 1
+        labelled.append(video._replace(action=action_names[label], label=label, source=source))
+    return labelled
+
+
+# ------------------------------------------------------------------------------ 3. Splits
+
+OFFICIAL_TEST_GROUPS = {"official1": range(1, 8), "official2": range(8, 15), "official3": range(15, 22)}
+SPLITS = ("random", "group", *OFFICIAL_TEST_GROUPS, "given", "folders")  # folders: an older word for given
+
+
+def split_videos(videos: list[Video], split: str, seed: int) -> tuple[list[Video], list[Video]]:
+    """Divide labelled videos into (train, test). Raises InputError if no action is in both.
+
+    random: a quarter of the videos, as in the original tutorial; group: whole sources, about a quarter of
+    each action; official1..3: the test lists of UCF101 (http://crcv.ucf.edu/data/UCF101.php), by group;
+    given: as the folders train and test, or the column split, say; else a text file of test videos.
+    """
+    from sklearn.model_selection import train_test_split  # here, because it takes a second
+
+    has_given = any(video.given for video in videos)
+    if has_given != (split in ("given", "folders")):
+        raise InputError(f"--split {split}: the videos of --data_path "
+                         + ("have their own split; use --split given" if has_given else
+                            "have no split of their own (folders train and test, or a column split); "
+                            "use --split group"))
+    if has_given:
+        test = [video for video in videos if video.given == "test"]
+    elif split == "group":
+        test = hold_out_sources(videos, seed)
+    elif split in OFFICIAL_TEST_GROUPS:
+        if not all(video.source.startswith(f"{video.action} g") for video in videos):
+            raise InputError(f"--split {split} is for UCF101 and its action list: use group or random")
+        groups = OFFICIAL_TEST_GROUPS[split]
+        test = [video for video in videos if int(video.source.rpartition(" g")[2]) in groups]
+    elif split == "random":
+        test = train_test_split(videos, test_size=0.25, random_state=seed)[1] if len(videos) > 1 else []
+    else:
+        test = listed_videos(videos, split)
+    held_out = set(test)
+    train = [video for video in videos if video not in held_out]
+    if {video.label for video in train}.isdisjoint(video.label for video in test):
+        remedy = "use another --split or more videos" if split in SPLITS else "list the test videos only"
+        raise InputError(f"--split {split} puts {len(train)} of the {len(videos)} videos in training and "
+                         f"{len(test)} in the test, and no action is in both: {remedy}")
+    return train, test
+
+
+def hold_out_sources(videos: list[Video], seed: int) -> list[Video]:
+    """Return the test videos: whole sources, about a quarter of each action, if possible of every action."""
+    from sklearn.model_selection import StratifiedGroupKFold  # here, because it takes a second
+
+    if not any(video.source for video in videos):
+        raise InputError("--split group needs the source of each video: folders <Action>/<source>/<video>, "
+                         "names like ..._g01_c01, or a table with a column source. Or use --split random")
+    sources = [video.source or video.path for video in videos]
+    labels = np.array([video.label for video in videos])
+    folds = []  # (actions missing on a side, distance from a quarter, indices of the test videos)
+    for parts in (4, 3, 2):
+        folding = StratifiedGroupKFold(parts, shuffle=True, random_state=seed)
+        with warnings.catch_warnings(), contextlib.suppress(ValueError):
+            warnings.simplefilter("ignore")  # an action, or all together, have fewer videos than parts
+            for train, test in folding.split(labels, labels, sources):
+                missing = 2 * len(set(labels)) - len(set(labels[train])) - len(set(labels[test]))
+                folds.append((missing, abs(len(test) / len(labels) - 1 / 4), test.tolist()))
+        if folds and min(folds)[0] == 0:
+            break
+    return [videos[index] for index in min(folds)[2]] if folds else []
+
+
+def listed_videos(videos: list[Video], path: str) -> list[Video]:
+    """Return the videos that a text file names, one a line, as UCF101's testlist01.txt does.
+
+    Folders and suffix may be there or not. All lines may have one more column behind a blank, comma or tab.
+    """
+    if not os.path.isfile(path):
+        raise InputError(f"--split {path} is neither a file nor one of {', '.join(SPLITS)}")
+    with user_file(path):
+        lines = [line.strip() for line in Path(path).read_text("utf-8-sig").splitlines() if line.strip()]
+    by_tail = defaultdict(set)  # a/b/c is found as a/b/c, b/c and c
+    for video in videos:
+        for tail in tails(name_key(video.name)):
+            by_tail[tail].add(video)
+    for column in ("$", r"[ ,\t][^ ,\t]*$"):
+        found = {line: find_listed(by_tail, re.sub(column, "", line)) for line in lines}
+        if any(found.values()):
+            break
+    for line, matches in found.items():
+        if len(matches) > 1:
+            one, other, *_ = sorted(video.path for video in matches)
+            raise InputError(f"{path}: {line} can be {one} or {other}: add its folder")
+    unknown = [line for line in lines if not found[line]]
+    if len(unknown) == len(lines):
+        raise InputError(f"{path} names none of the videos: write them as {videos[0].name}, one a line")
+    if unknown:
+        report("", f"{len(unknown):,} names of the list are not among the videos: {abbreviate(unknown)}")
+    return sorted(set().union(*found.values()))
+
+
+def find_listed(by_tail: dict[str, set], name: str) -> set[Video]:
+    name = name_key(name).replace("\\", "/")
+    stem, suffix = os.path.splitext(name)
+    name = stem if suffix in VIDEO_SUFFIXES else name
+    longer = [by_tail[tail] for tail in tails(name) if tail in by_tail]  # with more folders
+    whole = [{video for video in matches if name_key(video.name) in tails(name)} for matches in longer]
+    return by_tail[name] if name in by_tail else next(filter(None, whole), set())
+
+
+def tails(path: str) -> list[str]:
+    parts = path.split("/")
+    return ["/".join(parts[start:]) for start in range(len(parts))]
+
+
+# ------------------------------------------------------------------------------ 4. Data of a run
+
+
+class Data(NamedTuple):
+    train: list[Video]
+    test: list[Video]
+    action_names: list[str]  # by class index
+    frame_rate: float | None  # frames a second of the training files, None if unknown
+
+    @property
+    def record(self) -> dict:
+        """What a checkpoint keeps of the data."""
+        return {"action_names": self.action_names, "frame_rate": self.frame_rate,
+                "train_videos": [video.name for video in self.train],
+                "test_videos": [video.name for video in self.test]}
+
+
+def load_videos(args: argparse.Namespace) -> Data:
+    """Find, label and split the videos, and print what was found. Raises InputError where that fails."""
+    videos = find_videos(args.data_path)
+    action_names = choose_action_names(args.action_name_path, videos)
+    videos = label_videos(videos, action_names, f"--action_name_path {args.action_name_path} lacks them: use "
+                          "--action_name_path none to train on the actions found, or a list with one a line")
+    print_videos(args, videos, action_names)
+    train, test = split_videos(videos, args.split, args.seed)
+    print_split(args.split, train, test)
+    return Data(train, test, action_names, usual_frame_rate(train))
+
+
+def print_videos(args: argparse.Namespace, videos: list[Video], action_names: list[str]) -> None:
+    found, count = sorted({video.action for video in videos}), len(action_names)
+    missing = sorted(set(action_names) - set(found))
+    actions = f"{len(found)} of the {count} actions listed" if missing else f"{count} actions"
+    clips = f", {args.clips} clips a video" if args.clips > 1 else ""
+    report("Data", f"{len(videos):,} videos of {actions}, frames {args.begin_frame} to {args.end_frame - 1}"
+           f"{clips}, in")
+    print(f"        {args.data_path}")
+    report("Actions", abbreviate(found, 12) + (f"; no video of {abbreviate(missing)}" if missing else ""))
+    folders = sum(os.path.isdir(video.path) for video in videos)
+    if 0 < folders < len(videos):
+        report("", f"{folders:,} of the videos are folders of frames, the others are files: check that none "
+               "is both")
+    if len(found) == 1:
+        report("", f"All videos show one action, {found[0]}: every answer will be right and mean nothing. Is "
+               "--data_path the folder of the class folders?")
+
+
+def print_split(split: str, train: list[Video], test: list[Video]) -> None:
+    """Print how many videos each side has, and how far you can trust the test accuracy."""
+    report("Split", f"{split}: {len(train):,} videos for training, {len(test):,} for the test")
+    actions = {video.action for video in (*train, *test)}
+    for side, videos in (("training", train), ("test", test)):
+        counts = Counter(dict.fromkeys(sorted(actions), 0))
+        counts.update(video.action for video in videos)
+        (most, highest), *_, (fewest, lowest) = [*counts.most_common(), *counts.most_common()[-1:]]
+        report("", f"{side}: {lowest:,} videos of each action" if lowest == highest else
+               f"{side}: {lowest:,} ({fewest}) to {highest:,} ({most}) videos an action")
+        missing = [action for action, count in counts.items() if count == 0]
+        if missing:
+            report("", f"No {side} video: {', '.join(missing)}")
+    chance = max(1 / len(actions), max(Counter(video.action for video in test).values()) / len(test))
+    report("", f"chance level: {chance:.1%}; each test video counts {1 / len(test):.2%}")
+    print_sources(train, test)
+
+
+def print_sources(train: list[Video], test: list[Video]) -> None:
+    """Print how many sources there are, and how many test videos have one that is also in training."""
+    trained, tested = ({video.source for video in side if video.source} for side in (train, test))
+    shared = sum(video.source in trained for video in test)
+    unknown = sum(not video.source for video in (*train, *test))
+    if trained or tested:
+        report("", f"sources: {len(trained):,} in training, {len(tested):,} in the test, "
+               f"{len(trained & tested):,} in both")
+    if shared:
+        remedy = "" if test[0].given else ". Use --split group"
+        report("", f"{shared:,} of the {len(test):,} test videos ({shared / len(test):.1%}) have a source "
+               f"that is also in training: this is not a fair test{remedy}")
+    if unknown:
+        report("", f"The source of {unknown:,} of {len(train) + len(test):,} videos is unknown: training and "
+               "test may share sources. Folders <Action>/<source>/<video>, or a column source, tell it")
+
+
+def usual_frame_rate(videos: list[Video]) -> float | None:
+    """Return the most common frame rate of up to 100 files, None if there is none. Report other rates."""
+    files = [video.path for video in videos if os.path.isfile(video.path)]
+    rates = list(filter(None, map(frame_rate, files[::math.ceil(len(files) / 100) or 1])))
+    # phones write 29.4, 29.7, ...: near ones count as one
+    usual = max(rates, key=lambda rate: sum(abs(rate - other) < 1 for other in rates), default=None)
+    unusual = sum(not 2 / 3 < rate / usual < 1.5 for rate in rates)
+    if unusual:
+        report("Rate", f"{unusual:,} of {len(rates):,} training files checked do not have the usual "
+               f"{usual:.0f} frames a second: movements in them look faster or slower")
+    return usual
+
+
+# ------------------------------------------------------------------------------ 5. Reading
+
+IMAGE_FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF")
+# how EXIF orientations 2 to 8 show a picture: (x, y) at (ax + cy, bx + dy), as a, b, c, d
+EXIF_TURNS = {2: (-1, 0, 0, 1), 3: (-1, 0, 0, -1), 4: (1, 0, 0, -1), 5: (0, 1, 1, 0), 6: (0, 1, -1, 0),
+              7: (0, -1, -1, 0), 8: (0, -1, 1, 0)}
+# numbers of the system's errors that FFmpeg also uses for damaged data
+ALSO_DAMAGE = {errno.EIO, errno.EINVAL, errno.EPERM}
+
+
+class UnreadableVideo(InputError):
+    """A video without a readable frame."""
+
+
+def read_frames(path: str, frame_numbers: list[int], channels: int = 3) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield (number, pixels) of the frames that can be read, of a frame folder or video file, in order.
+
+    pixels: uint8 (H, W, C), C = 3 colour or 1 grey, turned as a viewer shows them.
+    If the video is shorter, its last readable frame comes last, asked for or not. If the last frame asked for
+    cannot be read, the next one may follow.
+
+    Raises InputError if the system fails, or if pictures of 16 bits use only a small part of their range.
+    """
+    read, lowest, highest = read_frame_folder if os.path.isdir(path) else read_video_file, 65535, 0
+    for number, pixels in read(path, frame_numbers, channels):
+        if pixels.dtype == np.uint16:
+            lowest, highest = min(lowest, int(pixels.min())), max(highest, int(pixels.max()))
+            if number >= frame_numbers[-1]:
+                refuse_dark_16_bits(path, lowest, highest)
+            pixels = (pixels >> 8).astype(np.uint8)
+        yield number, pixels
+    refuse_dark_16_bits(path, lowest, highest)
+
+
+def refuse_dark_16_bits(path: str, lowest: int, highest: int) -> None:
+    if 0 < highest < 2**15:
+        raise InputError(f"{path} has 16 bits a pixel, but only values {lowest:,} to {highest:,} of 65,535: "
+                         "scale the frames to 8 bits")
+
+
+def list_images(folder: str) -> dict[int, str]:
+    """Return {frame number: path} of a frame folder, in the order of the last number in the images' names.
+
+    frame000001.jpg, ... have that number, other names are counted from 1. Raises InputError if the order is
+    not clear.
+    """
+    with user_file(folder):
+        names = sorted(name for name in os.listdir(folder) if name.lower().endswith(IMAGE_SUFFIXES)
+                       and not name.startswith(".") and has_number(name))
+    stems = {name: os.path.splitext(name)[0] for name in names}
+    whole = {name: int(re.findall("[0-9]+", stem)[-1]) for name, stem in stems.items()}
+    decimal = {name: Decimal(re.findall("[0-9]+(?:[.,][0-9]+)?", stem)[-1].replace(",", "."))
+               for name, stem in stems.items()}
+    names.sort(key=whole.get)
+    for name, other in zip(names, names[1:], strict=False):
+        if whole[name] == whole[other] or decimal[name] > decimal[other]:
+            raise InputError(f"the order of the frames in {folder} is not clear, for example of {name} and "
+                             f"{other}: name them frame000001.jpg, frame000002.jpg, ...")
+    if names and all(re.fullmatch(r"frame[0-9]{6}\.jpg", name) for name in names) and whole[names[0]] == 1:
+        return {whole[name]: os.path.join(folder, name) for name in names}
+    return {number: os.path.join(folder, name) for number, name in enumerate(names, start=1)}
+
+
+def read_frame_folder(folder: str, frame_numbers: list[int], channels: int) -> Iterator:
+    """Yield as read_frames does, but uint16 pixels for pictures of 16 bits."""
+    images = list_images(folder)
+    end = max(images, default=0)
+    for number in sorted({min(number, end) for number in frame_numbers} & images.keys()):
+        try:
+            pixels = read_image(images[number], channels)
+        except Exception as error:  # damaged data can raise nearly anything
+            refuse_system_error(error, images[number])
+        else:
+            yield number, pixels
+
+
+def read_image(path: str, channels: int) -> np.ndarray:
+    """Return the pixels of an image (H, W, C), turned as its EXIF data says: uint8, or uint16 of 16 bits."""
+    with Image.open(path, formats=IMAGE_FORMATS) as image:
+        is_16_bit_colour = ";16" in str(image.tile)  # Pillow keeps the upper 8 bits of these
+        try:
+            turn = EXIF_TURNS.get(image.getexif().get(ExifTags.Base.Orientation))
+        except Exception:  # damaged EXIF data can raise nearly anything; the pixels are fine
+            turn = None
+        if image.mode == "F" or image.mode.startswith("I"):
+            pixels = np.asarray(image)
+            if pixels.dtype.kind == "f" or pixels.max() > 65535 or pixels.min() < 0:
+                raise InputError(f"{path} has 32 bits a pixel: scale the frames to 8 bits")
+            pixels = np.repeat(pixels.astype(np.uint16)[..., None], channels, axis=2)
+        else:
+            if image.has_transparency_data:  # on black
+                image = image.convert("RGBA")
+                image = Image.alpha_composite(Image.new("RGBA", image.size, "black"), image)
+            mode = "RGB" if channels == 3 else "L"
+            pixels = np.asarray(image if image.mode == mode else image.convert(mode))
+            pixels = pixels.reshape(*pixels.shape[:2], channels)
+            if is_16_bit_colour:
+                pixels = pixels.astype(np.uint16) << 8
+    return turn_pixels(pixels, *turn) if turn else pixels
+
+
+def turn_pixels(pixels: np.ndarray, a: float, b: float, c: float, d: float) -> np.ndarray:
+    """Turn and mirror (H, W, C): (x, y) is shown at (ax + cy, bx + dy), to the nearest quarter turn."""
+    if abs(b) + abs(c) > abs(a) + abs(d):
+        pixels, a, d = pixels.swapaxes(0, 1), c, b
+    return pixels[::-1 if d < 0 else 1, ::-1 if a < 0 else 1]
+
+
+def read_video_file(path: str, frame_numbers: list[int], channels: int) -> Iterator:
+    """Yield as read_frames does, but uint16 pixels for a video of 16 bits. Stop after the last one needed."""
+    wanted, last, converter = set(frame_numbers), None, VideoReformatter()
+    formats = ("gray", "gray16le") if channels == 1 else ("rgb24", "rgb48le")
+
+    def to_pixels(frame):
+        is_16_bit = frame.format.components[0].bits == 16
+        converted = converter.reformat(frame, format=formats[is_16_bit], threads=1).to_ndarray()
+        return turn_pixels(converted.reshape(frame.height, frame.width, channels), a, b, c, d)
+
+    for number, frame in decode(path):
+        if last is None:  # once, because a frame that was asked for its side data is freed late
+            matrix = frame.side_data.get("DISPLAYMATRIX")  # of a phone held upright, a front camera
+            matrix = [1, 0, 0, 0, 1] if matrix is None else np.frombuffer(matrix, np.int32).tolist()
+            a, b, _, c, d, *_ = matrix
+        last = number, frame
+        if number in wanted or number > frame_numbers[-1]:
+            yield number, to_pixels(frame)
+        if number >= frame_numbers[-1]:
+            return
+    if last and last[0] not in wanted:
+        yield last[0], to_pixels(last[1])
+
+
+def decode(path: str) -> Iterator[tuple[int, av.VideoFrame]]:
+    """Yield (number, frame) of a file's intact frames, from 1, as far as it can be read.
+
+    A damaged packet costs only its own frame. Raises UnreadableVideo if the file is not a video, and
+    InputError if the system fails.
+    """
+    decoded, lost = 0, []  # lost: when the frames of damaged packets would have been shown
+    try:
+        with open_video(path) as (container, stream):
+            for packet in container.demux(stream):  # the last one is empty, and flushes the decoder
+                try:
+                    frames = packet.decode()
+                except av.FFmpegError as error:
+                    refuse_system_error(error, path)
+                    lost.append(packet.pts)
+                    continue
+                for frame in frames:
+                    decoded += 1
+                    before = sum(time is None or frame.pts is None or time < frame.pts for time in lost)
+                    if not frame.is_corrupt:
+                        yield decoded + before, frame
+    except Exception as error:  # damaged data can raise nearly anything
+        refuse_system_error(error, path)
+
+
+@contextlib.contextmanager
+def open_video(path: str):
+    """Open a video file and its best stream, which is not a preview or a cover picture.
+
+    Raises UnreadableVideo if there is none, and InputError if the system fails.
+    """
+    try:
+        # as an absolute path, or take:2.avi would name a protocol; titles may be in any encoding
+        container = av.open(os.path.abspath(path), metadata_errors="replace")
+    except Exception as error:  # damaged data can raise nearly anything
+        refuse_system_error(error, path)
+        raise UnreadableVideo(f"{path} cannot be read as a video") from error
+    with container:
+        streams = [stream for stream in container.streams.video
+                   if not stream.disposition & Disposition.attached_pic  # the cover picture of a song
+                   and stream.codec_context is not None and stream.codec_context.name != "ansi"]  # of a .txt
+        if not streams:
+            raise UnreadableVideo(f"{path} has no video stream that can be decoded")
+        yield container, max(streams, key=rank_stream)
+
+
+def rank_stream(stream: av.VideoStream) -> tuple[bool, int]:
+    """Rank streams as the ffmpeg program does: the default stream, else the largest; a still picture last."""
+    still = stream.codec_context.name in ("mjpeg", "png")
+    default = stream.disposition & Disposition.default
+    return not still, stream.width * stream.height + (5_000_000 if default else 0)
+
+
+def refuse_system_error(error: Exception, path: str) -> None:
+    """Raise InputError if an error while reading comes from the system, not from damaged data.
+
+    A disk or network drive that fails can also look like damage. So if the file itself cannot be read to its
+    end, it is the system.
+    """
+    if isinstance(error, InputError):
+        raise error
+    if isinstance(error, MemoryError):
+        raise InputError(f"{path}: {OUT_OF_MEMORY}") from error
+    number = getattr(error, "errno", None)
+    if number not in errno.errorcode or isinstance(error, av.FFmpegError) and number in ALSO_DAMAGE:
+        try:
+            with open(path, "rb") as file:
+                while file.read(1 << 20):
+                    pass
+            return
+        except OSError as failure:
+            number = failure.errno
+    remedy = "lower --num_workers, or raise ulimit -n" if number == errno.EMFILE else (
+        "the video itself may be fine; a training run continues with --resume")
+    raise InputError(f"{path}: {os.strerror(number)} ({remedy})") from error
+
+
+def count_frames(path: str) -> int:
+    """Count the frames of a video. A file is decoded, because headers may be wrong."""
+    if os.path.isdir(path):
+        return max(list_images(path), default=0)
+    return max((number for number, _ in decode(path)), default=0)
+
+
+def estimate_frames(path: str) -> int:
+    """Count the frames of a video without decoding, by the packets of its file. Nearly always exact."""
+    if os.path.isdir(path):
+        return count_frames(path)
+    count = 0
+    with open_video(path) as (container, stream), contextlib.suppress(av.FFmpegError):
+        for packet in container.demux(stream):
+            count += packet.size > 0 and not packet.is_discard
+    return count
+
+
+def frame_rate(path: str) -> float | None:
+    """Return a file's frames a second; None for an impossible number, and for anything but a video file."""
+    rate = 0.0
+    if os.path.isfile(path):
+        with contextlib.suppress(UnreadableVideo), open_video(path) as (_, stream):
+            rate = float(stream.average_rate or 0)
+    return rate if 1 <= rate <= 240 else None
+
+
+# ------------------------------------------------------------------------------ 6. Demo data
+
+DEMO_ACTIONS = ["MoveLeft", "MoveRight", "Stay", "Sway"]
+DEMO_GROUPS, DEMO_CLIPS = 10, 24  # clips of each action in each group
+DEMO_FRAMES, DEMO_SIZE = 10, 40  # frames in a clip, and their height and width in pixels
+
+
+def make_demo_data(data_path: str, action_name_path: str) -> None:
+    """Make a small data set in the form of UCF101's frame folders, unless it is there; nothing is downloaded.
+
+    A disc cut from one of scikit-learn's two photographs moves over the other. It may be anywhere along its
+    line at any moment, whatever the action (it leaves on one side and comes in on the other), so that no
+    single frame gives the action away. All clips of a group take their pictures from about one place.
+    """
+    if RANK == 0 and not os.path.exists(data_path):
+        print(f"Demo    making its videos in\n        {data_path}")
+        temporary = Path(f"{data_path}.tmp")  # renamed when complete
+        shutil.rmtree(temporary, ignore_errors=True)
+        with user_file(data_path):
+            temporary.mkdir(parents=True)
+            write_demo_videos(temporary)
+            with atomic_file(action_name_path) as file:  # before the videos: they tell that all is there
+                pickle.dump(DEMO_ACTIONS, file)
+            replace(temporary, data_path)
+    if TORCHRUN:
+        dist.barrier()
+
+
+def write_demo_videos(data_path: Path) -> None:
+    from sklearn.datasets import load_sample_images  # here, as it takes a second
+
+    rng = np.random.default_rng(0)
+    photos = load_sample_images().images  # two uint8 (427, 640, 3): a temple, a flower
+    for group in range(1, DEMO_GROUPS + 1):
+        place = rng.uniform(size=4)
+        for action, clip in product(DEMO_ACTIONS, range(1, DEMO_CLIPS + 1)):
+            folder = data_path / f"v_{action}_g{group:02d}_c{clip:02d}"
+            folder.mkdir()
+            background = cut_out(photos[group % 2], 4, place[:2], rng) // 3  # dim
+            disc = cut_out(photos[1 - group % 2], 3, place[2:], rng)
+            for number, frame in enumerate(demo_clip(action, background, disc, rng), start=1):
+                Image.fromarray(frame).save(frame_path(str(folder), number), quality=95)
+
+
+def cut_out(photo: np.ndarray, shrink: int, place: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A square of a photograph near `place` (0..1, down and across), shrunk to the demo's frame size."""
+    side = DEMO_SIZE * shrink
+    room = np.array(photo.shape[:2]) - side
+    y, x = (np.clip(place + rng.uniform(-0.1, 0.1, 2), 0, 1) * room).astype(int)
+    return np.asarray(Image.fromarray(photo[y:y + side, x:x + side]).resize((DEMO_SIZE, DEMO_SIZE)))
+
+
+def demo_clip(action: str, background: np.ndarray, disc: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Frames uint8 (T, H, W, 3) of a disc over a background, both (H, W, 3)."""
+    t, half = np.arange(DEMO_FRAMES), DEMO_SIZE / 2
+    start, radius = rng.uniform(0, DEMO_SIZE), rng.uniform(7, 11)  # pixels
+    speed = rng.uniform(2, 3.2)  # pixels a frame
+    sway = 8 * np.sin(rng.uniform(0, 2 * np.pi) + 2 * np.pi * t / rng.uniform(4, 6))
+    x = start + {"MoveLeft": -speed * t, "MoveRight": speed * t, "Stay": 0 * t, "Sway": sway}[action]
+    grid_y, grid_x = np.mgrid[:DEMO_SIZE, :DEMO_SIZE]
+    v = np.broadcast_to((grid_y - half) / radius, (DEMO_FRAMES, DEMO_SIZE, DEMO_SIZE))  # -1..1 on the disc
+    u = ((grid_x - x[:, None, None] + half) % DEMO_SIZE - half) / radius
+    row, column = ((np.clip(a, -1, 1) * (half - 1) + half).astype(int) for a in (v, u))
+    return np.where((u**2 + v**2 < 1)[..., None], disc[row, column], background)
