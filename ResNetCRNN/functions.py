@@ -666,7 +666,7 @@ def report_short_videos(dataset: Dataset) -> None:
         stills = sum(end <= dataset.frame_numbers[0] for end, _ in short)
         end, name = min(short)
         report("Short", f"{len(short):,} of {len(dataset):,} videos end before frame "
-               f"{dataset.frame_numbers[-1]} and hold their last frame; the shortest, {name}, has {end} frames"
+               f"{dataset.frame_numbers[-1]} and hold their last one; the shortest, {name}, has {end} frames"
                + (f". {stills:,} of these clips are a still picture" if stills else ""))
 
 

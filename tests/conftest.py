@@ -25,7 +25,7 @@ SCRIPTS = {
 }
 sys.path[:0] = [str(REPO), *(str(script.parent) for script in SCRIPTS.values())]
 
-import functions  # noqa: E402
+import runs  # noqa: E402
 
 ACTIONS = ["Biking", "HandstandPushups", "Punch"]
 SMALL = {  # the smallest sizes at which each model runs in seconds
@@ -129,7 +129,7 @@ def run_here(script: Path, *words, check: bool = True,
     argv, sys.argv, code = sys.argv, [str(script), *map(str, words)], 0
     try:
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            functions.run(module.main, resumes=hasattr(module, "DEMO"))
+            runs.run(module.main, resumes=hasattr(module, "DEMO"))
     except SystemExit as exit:
         code = exit.code or 0
     finally:
@@ -185,8 +185,8 @@ def assert_refused(done: subprocess.CompletedProcess, *words: str, status: int =
 
 
 def as_before_these_parameters(checkpoint: dict) -> dict:
-    """A checkpoint as it was when clips, augment and lr_schedule were no parameters, and less was kept."""
-    later = ("clips", "augment", "lr_schedule")
+    """A checkpoint from before these parameters came, when checkpoints also held less."""
+    later = ("clips", "augment", "lr_schedule", "cache_gb")
     args = {key: value for key, value in checkpoint["args"].items() if key not in later}
     kept = ("model", "action_names", "epoch", "test_loss", "test_score", "test_videos")
     return {key: checkpoint[key] for key in kept} | {"args": args}
