@@ -311,8 +311,7 @@ def find_trained_videos(videos: list[Video], trained: Trained) -> list[str]:
     A video in the training's folder is recognised by its path there, one of UCF101 by its name. Any other
     counts as the training's video of its name, unless that one is still there and has another size.
     """
-    root = Path(os.path.realpath(trained.trained_on))
-    root = root.parent if root.suffix.lower() in (".csv", ".tsv") else root
+    root = data_folder(trained.trained_on)
     other, found = "new" if "train" in trained.sides.values() else "unknown", []
     for video in videos:
         place = Path(os.path.realpath(os.path.dirname(video.path)), os.path.basename(video.path))
@@ -324,6 +323,12 @@ def find_trained_videos(videos: list[Video], trained: Trained) -> list[str]:
             side = other
         found.append(side)
     return found
+
+
+def data_folder(data_path: str) -> Path:
+    """Return the folder of data_path, which may be a table in it."""
+    path = Path(os.path.realpath(data_path))
+    return path.parent if path.suffix.lower() in (".csv", ".tsv") else path
 
 
 def is_another(path: Path, namesake: Path) -> bool:
@@ -339,7 +344,7 @@ def is_another(path: Path, namesake: Path) -> bool:
 
 def report_uncertain_list(options, trained: Trained, videos: list[Video], sides: list[str]) -> None:
     """Print if videos were recognised by name only, and if new ones have another frame rate."""
-    folder, root = (Path(os.path.realpath(path)) for path in (trained.args.data_path, trained.trained_on))
+    folder, root = data_folder(trained.args.data_path), data_folder(trained.trained_on)
     if not folder.is_relative_to(root) and "train" in trained.sides.values():
         report("Split", f"by name: a video counts as train or test if {trained.trained_on} had a video of "
                "this name (and of this size, if it is still there)")

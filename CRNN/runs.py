@@ -156,6 +156,7 @@ KNOWN_ERRORS = {
     WORKER_DIED: "a process that reads videos was killed, usually because memory ran out: lower --batch_size "
                  "or --num_workers (0 needs no shared memory)",
     "can't allocate memory": OUT_OF_MEMORY,
+    "shared memory": "there is too little shared memory: use --num_workers 0, or docker run --shm-size 8g",
     "more than 1 value per channel": "the last batch of an epoch has a single clip, and BatchNorm needs more "
                                      "than one value: choose another --batch_size or larger frames",
 }
@@ -295,22 +296,27 @@ def open_output_folder(args: argparse.Namespace, name: str) -> Iterator[None]:
     with user_file(f"--save_model_path {folder}"):
         folder.mkdir(parents=True, exist_ok=True)
     check_writable(folder, "--save_model_path")
-    others = sorted(path.name for path in folder.glob("*_epoch*.pth") if not path.name.startswith(f"{name}_"))
-    if others:
-        raise InputError(f"{folder} holds {others[0]}: choose another --save_model_path")
-    epochs = saved_epochs(folder, name)
-    if epochs and not args.resume:
-        raise InputError(f"{folder} holds {name}_epoch{epochs[-1]}.pth: continue with --resume, or start "
-                         "again with another --save_model_path")
+    with lock_folder(folder) if RANK == 0 else contextlib.nullcontext():  # torchrun's processes are one run
+        others = [path.name for path in folder.glob("*_epoch*.pth") if not path.name.startswith(f"{name}_")]
+        if others:
+            raise InputError(f"{folder} holds {min(others)}: choose another --save_model_path")
+        epochs = saved_epochs(folder, name)
+        if epochs and not args.resume:
+            raise InputError(f"{folder} holds {name}_epoch{epochs[-1]}.pth: continue with --resume, or start "
+                             "again with another --save_model_path")
+        yield
+
+
+@contextlib.contextmanager
+def lock_folder(folder: Path) -> Iterator[None]:
     lock = FileLock(folder / ".lock")
-    if RANK == 0:  # the processes of torchrun are one run
-        try:
-            lock.acquire(timeout=8)  # seconds; the workers of a killed run hold the lock a little longer
-        except Timeout:
-            raise InputError(f"another run is writing to {folder}: wait for it, or choose another "
-                             "--save_model_path") from None
-        except OSError as error:  # some network drives have no locks
-            print(f"{folder} cannot be locked ({first_line(error)}): start only one run there")
+    try:
+        lock.acquire(timeout=8)  # seconds; the workers of a killed run hold the lock a little longer
+    except Timeout:
+        raise InputError(f"another run is writing to {folder}: wait for it, or choose another "
+                         "--save_model_path") from None
+    except OSError as error:  # some network drives have no locks
+        print(f"{folder} cannot be locked ({first_line(error)}): start only one run there")
     try:
         yield
     finally:

@@ -211,7 +211,7 @@ def open_loader(dataset: Dataset, batch_size: int, sampler, num_workers: int) ->
     """Return a DataLoader. Raises InputError if processes are asked for where there is no shared memory."""
     try:
         for part in getattr(dataset, "datasets", [dataset]) if num_workers else []:
-            torch.zeros(1).share_memory_()
+            torch.empty(1 << 20).share_memory_()  # a container may have a little of it
             if isinstance(part, Dataset_CRNN):
                 part.notes.share_memory_()
     except (RuntimeError, OSError) as error:

@@ -589,7 +589,7 @@ def list_images(folder: str) -> dict[int, str]:
                        and not name.startswith(".") and has_number(name))
     stems = {name: os.path.splitext(name)[0] for name in names}
     whole = {name: int(re.findall("[0-9]+", stem)[-1]) for name, stem in stems.items()}
-    decimal = {name: Decimal(re.findall("[0-9]+(?:[.,][0-9]+)?", stem)[-1].replace(",", "."))
+    decimal = {name: Decimal(re.findall("[0-9]+(?:[.,][0-9]+)?(?:e-?[0-9]+)?", stem)[-1].replace(",", "."))
                for name, stem in stems.items()}
     names.sort(key=whole.get)
     for name, other in zip(names, names[1:], strict=False):
