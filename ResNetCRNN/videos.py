@@ -142,13 +142,13 @@ def scan_folder(data_path: str, skipped: Counter) -> Iterator[tuple[str, str, tu
         folders = Path(folder).relative_to(data_path).parts
         hidden = [name for name in subfolders + files if name.startswith(HIDDEN)]
         subfolders[:] = sorted(set(subfolders).difference(hidden))
-        links = [name for name in files if not os.path.exists(os.path.join(folder, name))]
+        links = {name for name in files if not os.path.exists(os.path.join(folder, name))}.difference(hidden)
         files = sorted(set(files).difference(hidden, links))
         videos = [name for name in files if name.lower().endswith(VIDEO_SUFFIXES)]
         images = [name for name in files if name.lower().endswith(IMAGE_SUFFIXES)]
         frames = [name for name in images if folders and not videos and has_number(name)]
         skipped["hidden files and folders"] += len(hidden)
-        skipped["broken links"] += len(set(links).difference(hidden))
+        skipped["broken links"] += len(links)
         skipped["other files"] += len(files) - len(videos) - len(images)
         skipped["images without a number, or beside videos"] += len(images) - len(frames)
         if frames:
@@ -252,6 +252,8 @@ def read_table(path: str):
         with open(path, encoding="utf-8-sig") as file:
             header = file.readline()
         separator = next((mark for mark in ",;\t" if mark in header), ",")
+        if separator != ",":
+            report("Table", f"read with the separator {separator!r}")
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("error", pd.errors.ParserWarning)  # a line with more columns
@@ -409,38 +411,30 @@ def listed_videos(videos: list[Video], path: str) -> list[Video]:
         raise InputError(f"--split {path} is neither a file nor one of {', '.join(SPLITS)}")
     with user_file(path):
         lines = [line.strip() for line in Path(path).read_text("utf-8-sig").splitlines() if line.strip()]
-    by_tail = defaultdict(set)  # a/b/c is found as a/b/c, b/c and c
+    by_file = defaultdict(list)  # by the last part of the name
     for video in videos:
-        for tail in tails(name_key(video.name)):
-            by_tail[tail].add(video)
-    for column in ("$", r"[ ,\t][^ ,\t]*$"):
-        found = {line: find_listed(by_tail, re.sub(column, "", line)) for line in lines}
+        by_file[name_key(video.name).rpartition("/")[2]].append(video)
+    for column in ("$", r"[ ,\t][^ ,\t]*$"):  # none, or one more column
+        found = {line: find_listed(by_file, re.sub(column, "", line)) for line in lines}
         if any(found.values()):
             break
     for line, matches in found.items():
         if len(matches) > 1:
-            one, other, *_ = sorted(video.path for video in matches)
-            raise InputError(f"{path}: {line} can be {one} or {other}: add its folder")
+            raise InputError(f"{path}: {line} can be {matches[0].path} or {matches[1].path}: add its folder")
     unknown = [line for line in lines if not found[line]]
     if len(unknown) == len(lines):
         raise InputError(f"{path} names none of the videos: write them as {videos[0].name}, one a line")
     if unknown:
         report("", f"{len(unknown):,} names of the list are not among the videos: {abbreviate(unknown)}")
-    return sorted(set().union(*found.values()))
+    return sorted({video for matches in found.values() for video in matches})
 
 
-def find_listed(by_tail: dict[str, set], name: str) -> set[Video]:
-    name = name_key(name).replace("\\", "/")
-    stem, suffix = os.path.splitext(name)
-    name = stem if suffix in VIDEO_SUFFIXES else name
-    longer = [by_tail[tail] for tail in tails(name) if tail in by_tail]  # with more folders
-    whole = [{video for video in matches if name_key(video.name) in tails(name)} for matches in longer]
-    return by_tail[name] if name in by_tail else next(filter(None, whole), set())
-
-
-def tails(path: str) -> list[str]:
-    parts = path.split("/")
-    return ["/".join(parts[start:]) for start in range(len(parts))]
+def find_listed(by_file: dict[str, list], name: str) -> list[Video]:
+    """Return the videos whose name is the end of this name, or this name the end of theirs."""
+    stem, suffix = os.path.splitext(name_key(name).replace("\\", "/"))
+    name = "/" + (stem if suffix in VIDEO_SUFFIXES else stem + suffix)
+    paths = {video: "/" + name_key(video.name) for video in by_file.get(name.rpartition("/")[2], ())}
+    return [video for video, path in paths.items() if name.endswith(path) or path.endswith(name)]
 
 
 # ------------------------------------------------------------------------------ 4. Data of a run

@@ -2,17 +2,20 @@
 import re
 import shlex
 
-import functions
+import pytest
+
+import videos
 from conftest import REPO, SCRIPTS, run, run_here
 
 README = (REPO / "README.md").read_text(encoding="utf-8")
 COMMANDS = [*SCRIPTS.values(), REPO / "check_model_prediction.py"]
+SNIPPETS = re.findall(r"```python\n(.*?)```", README, re.S)
 
 
 def readme_commands():
     """Every shell command in the README that runs one of our scripts."""
     blocks = re.findall(r"```bash\n(.*?)```", README, re.S)
-    inline = re.findall(r"`((?:python|torchrun) [^`]*)`", README)
+    inline = re.findall(r"`((?:python|torchrun)\s[^`]*)`", README)
     lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
     lines = [line.split("#")[0] for line in lines] + inline
     return [part.strip() for line in lines for part in line.split("&&") if ".py" in part]
@@ -44,17 +47,38 @@ def test_every_flag_and_file_it_mentions_exists():
         assert anchor in headings, anchor
 
 
-def test_its_python_snippets_run(trained, tmp_path, monkeypatch):
-    link, load = re.findall(r"```python\n(.*?)```", README, re.S)
+LISTS = {  # a part of a recipe's comment: the files that it reads, and the (name, action, given) that it gives
+    "path number": ({"list.txt": "a b/1.mp4 1\n2.mp4 0\n", "classes.txt": "Wave\nBend\n"},
+                    {("a b/1", "Bend", ""), ("2", "Wave", "")}),
+    "other column names": ({"labels.csv": "path,class\n\"a b/1.mp4\",001\n2.mp4,None\n"},
+                           {("a b/1", "001", ""), ("2", "None", "")}),
+    "one list for training": ({"train.csv": "video,action\na b/1.mp4,Bend\n",
+                               "val.csv": "video,action\n2.mp4,Bend\n"},
+                              {("a b/1", "Bend", "train"), ("2", "Bend", "test")}),
+    "trainlist01": ({"trainlist01.txt": "Bend/v_Bend_g08_c01.avi 1\n",
+                     "testlist01.txt": "Bend/v_Bend_g01_c01.avi\n"},
+                    {("v_Bend_g08_c01", "Bend", "train"), ("v_Bend_g01_c01", "Bend", "test")}),
+}
+
+
+@pytest.mark.parametrize("recipe", LISTS)
+def test_each_recipe_for_a_list_makes_a_table_that_is_read(recipe, tmp_path, monkeypatch):
+    start, *recipes = SNIPPETS[0].split("\n\n")
+    [code] = [code for code in recipes if recipe in code.splitlines()[0]]
+    files, expected = LISTS[recipe]
+    for video in ("a b/1.mp4", "2.mp4", "Bend/v_Bend_g08_c01.avi", "Bend/v_Bend_g01_c01.avi"):
+        (tmp_path / video).parent.mkdir(exist_ok=True)
+        (tmp_path / video).write_bytes(b"")
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "labels.csv").write_text("file,action\na/1.mp4,Bend\n2.mp4,Wave\n")
-    (tmp_path / "videos" / "a").mkdir(parents=True)
-    for name in ("a/1.mp4", "2.mp4"):
-        (tmp_path / "videos" / name).write_bytes(b"")
-    exec(link, {})
-    assert [video.name for video in functions.find_videos("my_videos")] == ["Bend/a/1", "Wave/2"]
+    exec(f"{start}\n{code}", {})
+    assert {(video.name, video.action, video.given) for video in videos.find_videos("videos.csv")} == expected
+
+
+def test_its_snippet_loads_a_model(trained):
     checkpoint = trained("CRNN") / "CRNN_epoch2.pth"
-    exec(load.replace("CRNN/model_ckpt/CRNN_epoch8.pth", checkpoint.as_posix()), {})
+    exec(SNIPPETS[1].replace("CRNN/model_ckpt/CRNN_epoch8.pth", checkpoint.as_posix()), {})
 
 
 def test_its_pictures_exist_and_are_small():
