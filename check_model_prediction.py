@@ -568,8 +568,8 @@ def fit_fonts(texts: list[str]) -> dict[str, str]:
             missing -= found
     matplotlib.rcParams["font.family"] = families
     if missing:
-        report("Fonts", f"no installed font has {abbreviate(sorted(missing))}: install one, for example Noto "
-               "Sans CJK for Chinese, Japanese and Korean")
+        report("Fonts", f"no installed font has {abbreviate(sorted(missing))}: install a Noto font, for "
+               "example Noto Sans CJK for Chinese, Japanese and Korean")
     escaped = {ord(letter): letter.encode("ascii", "backslashreplace").decode() for letter in missing}
     return {text: text.translate(escaped).encode("utf-8", "backslashreplace").decode() for text in texts}
 

@@ -492,7 +492,7 @@ def print_split(split: str, train: list[Video], test: list[Video]) -> None:
         counts = Counter(dict.fromkeys(sorted(actions), 0))
         counts.update(video.action for video in videos)
         (most, highest), *_, (fewest, lowest) = [*counts.most_common(), *counts.most_common()[-1:]]
-        report("", f"{side}: {lowest:,} videos of each action" if lowest == highest else
+        report("", f"{side}: {lowest:,} of each action" if lowest == highest else
                f"{side}: {lowest:,} ({fewest}) to {highest:,} ({most}) videos an action")
         missing = [action for action, count in counts.items() if count == 0]
         if missing:
