@@ -85,25 +85,25 @@ def read_clips(path: str, clips: list[list[int]], img_x: int, img_y: int, channe
     Raises UnreadableVideo if no frame can be read, InputError if the system fails.
     """
     frames = resize(read_frames(path, sorted(set().union(*clips)), channels), img_x, img_y)
-    images, last = {}, 0  # {frame number: (C, img_x, img_y)} of this clip or a later one; the last of them
+    images, last = {}, 0  # {frame number: (C, img_x, img_y)}; the last number read
     for numbers in clips:
+        # forget what no later clip shows, then read on to the end of this clip
         images = {number: image for number, image in images.items() if number >= numbers[0] or number == last}
         while last < numbers[-1] and (frame := next(frames, None)):
-            last = frame[0]
-            images[last] = frame[1]
+            last, images[frame[0]] = frame[0], frame[1]
         end = numbers[-1]
         if last < end:  # the video is shorter, or its last frames cannot be read
             end = min(end, count_frames(path)) if os.path.isdir(path) else last
-        candidates = [number for number in images if number in numbers or number == last < numbers[-1]]
-        if not candidates and (len(clips) == 1 or not images):
+        shown = [number for number in images if number in numbers or number == last < numbers[-1]]
+        if not shown and (len(clips) == 1 or not images):
             raise UnreadableVideo(f"{path}: none of its frames {numbers[0]} to {numbers[-1]} can be read")
-        yield fill_clip(images, candidates or list(images), numbers), [
-            number for number in numbers if number not in images and number <= end], end
+        unreadable = [number for number in numbers if number not in images and number <= end]
+        yield fill_clip(images, shown or list(images), numbers), unreadable, end
 
 
-def fill_clip(images: dict[int, torch.Tensor], candidates: list[int], numbers: list[int]) -> torch.Tensor:
-    """Return the images of these numbers as (T, C, H, W). The nearest candidate replaces a missing one."""
-    nearest = [min(candidates, key=lambda other: abs(other - number)) for number in numbers]
+def fill_clip(images: dict[int, torch.Tensor], shown: list[int], numbers: list[int]) -> torch.Tensor:
+    """Return the images of these numbers as (T, C, H, W). The nearest one shown replaces a missing one."""
+    nearest = [min(shown, key=lambda other: abs(other - number)) for number in numbers]
     # stacked channels last, as they lie in memory: otherwise each clip is copied slowly
     return torch.stack([images[number].permute(1, 2, 0) for number in nearest]).permute(0, 3, 1, 2)
 
