@@ -142,8 +142,9 @@ def scan_folder(data_path: str, skipped: Counter) -> Iterator[tuple[str, str, tu
         folders = Path(folder).relative_to(data_path).parts
         hidden = [name for name in subfolders + files if name.startswith(HIDDEN)]
         subfolders[:] = sorted(set(subfolders).difference(hidden))
-        links = {name for name in files if not os.path.exists(os.path.join(folder, name))}.difference(hidden)
-        files = sorted(set(files).difference(hidden, links))
+        files = sorted(set(files).difference(hidden))
+        links = {name for name in files if is_broken_link(os.path.join(folder, name))}
+        files = [name for name in files if name not in links]
         videos = [name for name in files if name.lower().endswith(VIDEO_SUFFIXES)]
         images = [name for name in files if name.lower().endswith(IMAGE_SUFFIXES)]
         frames = [name for name in images if folders and not videos and has_number(name)]
@@ -164,6 +165,17 @@ def scan_folder(data_path: str, skipped: Counter) -> Iterator[tuple[str, str, tu
         if len(folders) == 4:
             skipped["folders too deep"] += len(subfolders)
             subfolders.clear()
+
+
+def is_broken_link(path: str) -> bool:
+    with user_file(path):
+        try:
+            os.stat(path)
+        except OSError:
+            if not os.path.islink(path):
+                raise
+            return True
+    return False
 
 
 def refuse_folder(error: OSError) -> None:
