@@ -158,14 +158,11 @@ class Dataset_CRNN(Dataset):
 
     def read_and_count(self, index: int) -> list[torch.Tensor]:
         """Read all clips of a video and count its frames: in one pass if its packets are its frames."""
-        path = self.videos[index].path
-        for count_by in (estimate_frames, count_frames):
-            count = count_by(path)
+        count, end = None, estimate_frames(self.videos[index].path)
+        while count != end:
+            count = end
             clips = spread_clips(self.frame_numbers, self.clips, count)
-            # one frame more shows whether the video ends there
-            *read, (_, end) = self.read(index, [*clips, [count + 1]])
-            if end == count:
-                break
+            *read, (_, end) = self.read(index, [*clips, [2**31]])  # read on to the end, which is the count
         self.counts[index] = count
         return [X for X, _ in read]
 

@@ -19,12 +19,13 @@ import errno
 import math
 import os
 import pickle
+import pickletools
 import re
 import shutil
 import unicodedata
 import warnings
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from decimal import Decimal
 from itertools import product
 from pathlib import Path
@@ -171,8 +172,8 @@ def is_broken_link(path: str) -> bool:
     with user_file(path):
         try:
             os.stat(path)
-        except OSError:
-            if not os.path.islink(path):
+        except OSError as error:
+            if not os.path.islink(path) or error.errno not in (errno.ENOENT, errno.ELOOP):
                 raise
             return True
     return False
@@ -197,9 +198,13 @@ def match_sides(data_path: str, found: list[tuple]) -> dict[str, str]:
         if folders:
             classes[folders[0]] |= len(folders) > 1 or VIDEO_NAME.fullmatch(stem) is not None
     sides = [name for name in classes if name_key(name) in TRAIN + TEST]
-    alike = [name for name in classes if any(word in name_key(name) for word in TRAIN + TEST)]  # train_256
+    words = {name: {word.removesuffix("set") for word in re.findall(r"[^\W\d_]+", name_key(name))}
+             for name in classes}
+    alike = [any(words[name].intersection(side) for name in classes) for side in (TRAIN, TEST)]  # images_val
+    only_sides = any(words[name] and words[name] <= {*TRAIN, *TEST} for name in classes)  # train_256
     sources = {name_key(folders[1]) for *_, folders in found if len(folders) == 2}  # Bend/train/1.mov
-    if not (sides or alike and len(alike) == len(classes) or sources and sources <= {*TRAIN, *TEST}):
+    if not (only_sides or all(alike) or any(alike) and len(classes) == 1
+            or sources and sources <= {*TRAIN, *TEST}):
         return {}
     train = [name for name in sides if classes[name] and name_key(name) in TRAIN]
     test = [name for name in sides if classes[name] and name_key(name) in TEST]
@@ -267,13 +272,14 @@ def read_table(path: str):
         if separator != ",":
             report("Table", f"read with the separator {separator!r}")
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("error", pd.errors.ParserWarning)  # a line with more columns
-                table = pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False, index_col=False,
-                                    skip_blank_lines=False, skipinitialspace=True, encoding="utf-8-sig")
-        except (pd.errors.ParserError, pd.errors.ParserWarning, pd.errors.EmptyDataError) as error:
+            table = pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False, skip_blank_lines=False,
+                                skipinitialspace=True, encoding="utf-8-sig")
+        except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
             raise InputError(f"{path} is not a table with the separator '{separator}': {first_line(error)}. "
                              "Put double quotes around a path that holds it") from error
+    if not isinstance(table.index, pd.RangeIndex):  # pandas takes the columns in front as names of the rows
+        raise InputError(f"{path}, line 2 has more columns than line 1: put double quotes around a path that "
+                         f"holds '{separator}'")
     table = table.fillna("").rename(columns=name_key)
     found = ", ".join(table)
     for column, other in (("video", "file_name"), ("action", "label")):  # Hugging Face's VideoFolder
@@ -290,27 +296,35 @@ def read_table(path: str):
 UCF101_LIST = Path(__file__).resolve().parent.parent / "UCF101actions.pkl"
 
 
-class ListUnpickler(pickle.Unpickler):
-    """Unpickle lists and strings only: a pickle can run any code by naming a class or function in it."""
+# what a pickled list of str is made of. It is not unpickled, because a pickle can run any code
+PICKLED_LIST = {"PROTO", "FRAME", "EMPTY_LIST", "MARK", "APPEND", "APPENDS", "MEMOIZE", "BINPUT",
+                "LONG_BINPUT", "PUT", "STOP"}
+PICKLED_STRING = {"SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8", "UNICODE"}
 
-    def find_class(self, module, name):
-        raise pickle.UnpicklingError(f"it holds {module}.{name}")
+
+def read_pickled_list(data: bytes) -> list[str]:
+    """Return the strings of a pickled list of str, [] for anything else."""
+    try:
+        parts = [(opcode.name, value) for opcode, value, _ in pickletools.genops(data)]
+    except Exception:  # damaged data can raise nearly anything
+        return []
+    kinds = [kind for kind, _ in parts]
+    is_list = kinds.count("EMPTY_LIST") == 1 and set(kinds) <= PICKLED_LIST | PICKLED_STRING
+    return [value for kind, value in parts if kind in PICKLED_STRING] if is_list else []
 
 
 def load_action_names(path: str) -> list[str]:
     """Read action names from a pickled list of str, or a text file with one a line. Else raise InputError."""
-    with user_file(f"--action_name_path {path}"), open(path, "rb") as file:
-        if path.endswith(".pkl") or file.peek(1)[:1] == b"\x80":
-            try:
-                names = ListUnpickler(file).load()
-            except Exception:  # a damaged pickle can raise nearly anything
-                names = None
+    with user_file(f"--action_name_path {path}"):
+        data = Path(path).read_bytes()
+        if path.endswith(".pkl") or data[:1] == b"\x80":
+            names = read_pickled_list(data)
         else:
-            names = [line.strip() for line in file.read().decode("utf-8-sig").splitlines() if line.strip()]
+            names = [line.strip() for line in data.decode("utf-8-sig").splitlines() if line.strip()]
             numbers = [name.split(maxsplit=1)[0] for name in names]
             if numbers == [str(n + 1) for n in range(len(names))]:  # UCF101's classInd.txt numbers them
                 names = [name.split(maxsplit=1)[-1] for name in names]
-    if type(names) is not list or not names or not all(type(name) is str for name in names):
+    if not names:
         raise InputError(f"--action_name_path {path} is neither a pickled list of str nor a text file with "
                          "one name a line")
     if len({name_key(name) for name in names}) < len(names):
@@ -446,7 +460,8 @@ def find_listed(by_file: dict[str, list], name: str) -> list[Video]:
     stem, suffix = os.path.splitext(name_key(name).replace("\\", "/"))
     name = "/" + (stem if suffix in VIDEO_SUFFIXES else stem + suffix)
     paths = {video: "/" + name_key(video.name) for video in by_file.get(name.rpartition("/")[2], ())}
-    return [video for video, path in paths.items() if name.endswith(path) or path.endswith(name)]
+    exact = [video for video, path in paths.items() if name == path]
+    return exact or [video for video, path in paths.items() if name.endswith(path) or path.endswith(name)]
 
 
 # ------------------------------------------------------------------------------ 4. Data of a run
@@ -567,19 +582,26 @@ def read_frames(path: str, frame_numbers: list[int], channels: int = 3) -> Itera
 
     Raises InputError if the system fails, or if pictures of 16 bits use only a small part of their range.
     """
-    read, lowest, highest = read_frame_folder if os.path.isdir(path) else read_video_file, 65535, 0
+    read = read_frame_folder if os.path.isdir(path) else read_video_file
+    brightest = 0
     for number, pixels in read(path, frame_numbers, channels):
         if pixels.dtype == np.uint16:
-            lowest, highest = min(lowest, int(pixels.min())), max(highest, int(pixels.max()))
+            brightest = max(brightest, int(pixels.max()))
             if number >= frame_numbers[-1]:
-                refuse_dark_16_bits(path, lowest, highest)
+                refuse_dark_16_bits(path, brightest, read)
             pixels = (pixels >> 8).astype(np.uint8)
         yield number, pixels
-    refuse_dark_16_bits(path, lowest, highest)
+    refuse_dark_16_bits(path, brightest, read)
 
 
-def refuse_dark_16_bits(path: str, lowest: int, highest: int) -> None:
-    if 0 < highest < 2**15:
+def refuse_dark_16_bits(path: str, brightest: int, read: Callable) -> None:
+    """Raise InputError if a video of 16 bits a pixel uses less than half of its range, in all of its frames."""
+    if not 0 < brightest < 2**15:
+        return
+    frames = read(path, range(1, count_frames(path) + 1), 1)
+    ranges = [(pixels.min(), pixels.max()) for _, pixels in frames]
+    lowest, highest = min(low for low, _ in ranges), max(high for _, high in ranges)
+    if highest < 2**15:
         raise InputError(f"{path} has 16 bits a pixel, but only values {lowest:,} to {highest:,} of 65,535: "
                          "scale the frames to 8 bits")
 

@@ -1,0 +1,1002 @@
+"""Videos in folders and tables, action lists, splits, what the start prints, and what is in a file."""
+import argparse
+import contextlib
+import errno
+import io
+import os
+import pickle
+import random
+import re
+import shutil
+import struct
+import sys
+import unicodedata
+from collections import Counter
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.model_selection import train_test_split
+
+import check_model_prediction
+import videos
+from conftest import ACTIONS, REPO, Payload, make_images, run, write_frames, write_video
+from functions import read_clips
+from runs import InputError
+from videos import UnreadableVideo, Video, find_videos, label_videos, load_action_names, split_videos
+
+LIST = str(videos.UCF101_LIST)
+UCF101 = load_action_names(LIST)
+
+
+def tree(root: Path, *paths: str) -> Path:
+    """Make empty files: to find videos, names are enough."""
+    for path in paths:
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_bytes(b"")
+    return root
+
+
+def write(path: Path, content: str | bytes) -> Path:
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+def load(data_path: Path, **given) -> videos.Data:
+    """load_videos as a script calls it, with the actions found unless a list is given."""
+    args = dict(data_path=str(data_path), action_name_path="none", split="random", seed=42, begin_frame=1,
+                end_frame=29, skip_frame=1, clips=1)
+    return videos.load_videos(argparse.Namespace(**(args | given)))
+
+
+def names_of(found: list[Video]) -> list[str]:
+    return [video.name for video in found]
+
+
+def all_of(found: list[Video], field: str) -> set:
+    return {getattr(video, field) for video in found}
+
+
+def printed(capsys) -> str:
+    """What was printed, its line breaks as blanks."""
+    return " ".join(capsys.readouterr().out.split())
+
+
+# ------------------------------------------------------------------------------ videos in folders
+
+NFC, NFD = (unicodedata.normalize(form, "Größe é") for form in ("NFC", "NFD"))
+SUFFIXES = "avi mp4 m4v mov mkv webm mpg mpeg wmv flv 3gp ts gif AVI Mp4".split()
+LAYOUTS = {  # files below data_path: {name: (action, source)}
+    "class folders, names as they are": (
+        ["Bend/anna 1.mov", "Bend/Ben.final.MP4", "Bend/001.mp4", "Wave/001.mp4", f"Wave/{NFD}.mp4"],
+        {"Bend/anna 1": ("Bend", ""), "Bend/Ben.final": ("Bend", ""), "Bend/001": ("Bend", ""),
+         "Wave/001": ("Wave", ""), f"Wave/{NFC}": ("Wave", "")}),
+    "source folders; one with the name of its class is none": (
+        ["Bend/anna/1.mov", "Bend/Ben/1.mov", "Wave/anna/1.mov", "Wave/wave/2.mov"],
+        {"Bend/anna/1": ("Bend", "anna"), "Bend/Ben/1": ("Bend", "ben"), "Wave/anna/1": ("Wave", "anna"),
+         "Wave/wave/2": ("Wave", "")}),
+    "groups in other names, of files and of folders": (
+        ["Bend/clip_g02_c01.avi", "YoYo/v_YoYo_g06_c01/img/1.jpg"],
+        {"Bend/clip_g02_c01": ("Bend", "g2"), "YoYo/v_YoYo_g06_c01/img": ("YoYo", "g6")}),
+    "UCF101's names, in any folder or none": (
+        ["v_Bend_g01_c01.avi", "UCF/v_Bend_g02_c01.avi", "UCF/part 2/v_Wave_g01_c02.avi"],
+        {"v_Bend_g01_c01": ("Bend", "g1"), "v_Bend_g02_c01": ("Bend", "g2"),
+         "v_Wave_g01_c02": ("Wave", "g1")}),
+    "every suffix": ([f"Bend/{s}.{s}" for s in SUFFIXES], {f"Bend/{s}": ("Bend", "") for s in SUFFIXES}),
+    "frame folders": (
+        ["Bend/anna/frame000001.jpg", "Bend/Ben 2/img_7.PNG", "Wave/anna/1/a1.webp", "v_Wave_g01_c01/1.bmp",
+         "Wave/2/x1.tif", "Wave/3/x1.TIFF", "Wave/4/1.jfif", "Wave/5.avi/1.jpg"],
+        {"Bend/anna": ("Bend", ""), "Bend/Ben 2": ("Bend", ""), "Wave/anna/1": ("Wave", "anna"),
+         "v_Wave_g01_c01": ("Wave", "g1"), **{f"Wave/{n}": ("Wave", "") for n in (2, 3, 4, 5)}}),
+    "a video as folder and as file": (
+        ["Bend/1.mov", "Bend/1/frame000001.jpg", "v_Bend_g01_c01.avi", "v_Bend_g01_c01/frame000001.jpg"],
+        {"Bend/1": ("Bend", ""), "v_Bend_g01_c01": ("Bend", "g1")}),
+    "train and val folders": (
+        ["train/Bend/1.mov", "Val/Bend/1.mov", "Val/Bend/anna/2.mov", "train/v_Wave_g01_c01.avi"],
+        {"train/Bend/1": ("Bend", ""), "Val/Bend/1": ("Bend", ""), "Val/Bend/anna/2": ("Bend", "anna"),
+         "v_Wave_g01_c01": ("Wave", "g1")}),
+}
+
+
+@pytest.mark.parametrize("files, expected", LAYOUTS.values(), ids=LAYOUTS)
+def test_videos_are_found_where_they_lie(tmp_path, capsys, files, expected):
+    found = find_videos(str(tree(tmp_path, *files)))
+    assert {video.name: (video.action, video.source) for video in found} == expected
+    assert printed(capsys) == ""
+
+
+SKIPPED = {
+    "other files: 3": ["notes.md", "Bend/list.txt", "Bend/001/gt/1.txt"],
+    "videos or frame folders in no class folder: 2": ["film.mp4", "Jump/1.png", "Jump/a/2.mp4"],
+    "videos deeper than <Action>/<source>/<video>: 1": ["Bend/anna/monday/1.mov"],
+    "images without a number, or beside videos: 3": ["cover.jpg", "Bend/1.png", "Run/cover.jpg"],
+    "folders too deep: 1": ["a/b/c/d/e/1.mov"],
+    "hidden files and folders: 6": [".DS_Store", "Bend/._1.mov", ".trash/2.mov", "__MACOSX/Bend/1.mov",
+                                    "Bend/@eaDir/1.mov/thumb1.jpg", "models/first/fig_UCF101_CRNN.png"],
+}
+
+
+def test_what_is_skipped_is_counted_by_reason_in_one_line(tmp_path, capsys):
+    tree(tmp_path, "Bend/001/1.jpg", "Bend/2.mov", *(path for paths in SKIPPED.values() for path in paths))
+    assert names_of(find_videos(str(tmp_path))) == ["Bend/001", "Bend/2", "Jump/a/2"]
+    out = printed(capsys)
+    assert out.count("Skipped") == 1 and all(reason in out for reason in SKIPPED), out
+
+
+REFUSED_FOLDERS = {  # files: the message, which also names what is in brackets
+    "no video in a class folder": (["film.mp4", "b.jpg"], "holds no video .skipped: .*<Action>/<video>", []),
+    "no numbered picture": (["Bend/cover.jpg"], "holds no video .skipped: images without a number", []),
+    "nothing": ([], "holds no video .skipped: nothing.*videos.csv", []),
+    "two suffixes": (["Bend/1.mov", "Bend/1.mp4"], "the same name", ["1.mov", "1.mp4"]),
+    "UCF101's name twice": (["v_dS_g01_c01.avi", "H/v_ds_g01_c01.avi"], "the same name", ["v_dS", "v_ds"]),
+    "UCF101's name in train and in test": (
+        ["train/v_Bend_g01_c01.avi", "test/v_Bend_g01_c01.avi"], "the same name", ["train", "test"]),
+    "frames in a frame folder": (["Kick/1/1.jpg", "Kick/1/flow/1.jpg"], "1 holds frames, .* keep one", []),
+}
+SIDES = {  # what is refused with the folders and both remedies
+    "loose files in validate": ["train/Bend/1.mov", "train/Wave/2.mov", "validate/1.mov", "validate/2.mov"],
+    "train alone": ["train/Bend/1.mov", "train/Wave/1.mov"],
+    "other folders beside": ["train/Bend/1.mov", "test/Bend/1.mov", "extra/Bend/7.mov"],
+    "train_256, val_256": ["train_256/Bend/1.mp4", "val_256/Bend/1.mp4"],
+    "rawframes": ["rawframes_train/Bend/1/1.jpg", "rawframes_val/Bend/1/1.jpg"],
+    "trainset, testset": ["trainset/Bend/1.mp4", "testset/Bend/1.mp4"],
+    "loose files in both": ["train/1.mov", "train/2.mov", "test/1.mov"],
+    "sides in the class folders": ["Bend/train/1.mov", "Bend/test/2.mov", "Wave/train/3.mov"],
+}
+REFUSED_FOLDERS |= {name: (files, "another --data_path, or a table .*split",
+                           {file.split("/")[0] for file in files})
+                    for name, files in SIDES.items()}
+
+
+@pytest.mark.parametrize("files, message, named", REFUSED_FOLDERS.values(), ids=REFUSED_FOLDERS)
+def test_a_folder_of_another_form_is_refused_with_what_was_found(tmp_path, files, message, named):
+    for split in ("random", "given"):
+        with pytest.raises(InputError, match=message) as error:
+            load(tree(tmp_path, *files), split=split)
+        assert all(name in str(error.value) for name in named)
+    with pytest.raises(InputError, match="is neither a folder nor a table.*--data_path"):
+        find_videos(str(tmp_path / "nowhere"))
+
+
+def test_links_are_followed_and_broken_ones_counted(tmp_path, capsys):
+    data = tree(tmp_path, "elsewhere/1.mov", "elsewhere/2.mov", "data/Wave/3.mov") / "data"
+    try:
+        for path, target in (("Bend", tmp_path / "elsewhere"), ("Wave/4.mov", "gone.mov"),
+                             ("Wave/itself", "itself"), ("Wave/all", data)):
+            (data / path).symlink_to(target)
+    except OSError:  # Windows, without the right to
+        pytest.skip("no symbolic links here")
+    assert names_of(find_videos(str(data))) == ["Bend/1", "Bend/2", "Wave/3"]
+    assert re.search("broken links: [0-9].*deeper than", printed(capsys))
+
+
+def test_case_blanks_and_the_unicode_form_of_an_action_do_not_matter(tmp_path):
+    tree(tmp_path, f"{NFD}/1.mov", f" {NFC.upper()}/2.mov", "wave/3.mov", " Wave/4.mov")
+    action_names = load_action_names(str(write(tmp_path / "list.txt", f"{NFC}\nWAVE\n")))
+    found = label_videos(find_videos(str(tmp_path)), action_names)
+    assert Counter((video.action, video.label) for video in found) == {(NFC, 0): 2, ("WAVE", 1): 2}
+    assert len(load(tmp_path).action_names) == 2
+    tree(tmp_path / "v", "v_handstandPUSHUPS_g01_c01.avi")
+    assert label_videos(find_videos(str(tmp_path / "v")), ACTIONS)[0].action == "HandstandPushups"
+
+
+def test_any_tree_of_files_is_read_or_refused(tmp_path):
+    """What is taken is there, in a folder or with a name of its action; nothing but InputError is raised."""
+    rng, outcomes = random.Random(0), Counter()
+    folders = ["Bend", "Wave", "wave", "anna", "1", "v_Wave_g01_c02", "Über", " "]
+    files = ["{}.mov", "{}.MP4", "v_Wave_g01_c0{}.avi", "a_g2_c{}.gif", "frame00000{}.jpg", "img_{}.png",
+             "c.jpg", "{}.txt", ".x", "new\nline.ts", "caf\udce9.avi"]
+    for number in range(150):
+        root, tops = tmp_path / str(number), rng.choice([folders[:1], folders[:2], folders, ["train", "val"]])
+        for _ in range(rng.randrange(2, 15)):
+            above = rng.choices(tops, k=rng.random() < 0.95)
+            above += rng.choices(folders, k=rng.choice((0, 0, 1, 1, 3)))
+            file = rng.choice(files[:rng.choice((4, 11))]).format(rng.randrange(9))
+            with contextlib.suppress(OSError):  # the file system may not allow it
+                tree(root, "/".join((*above, file)))
+        split = "given" if tops[0] == "train" else rng.choice(("random", "group", "official1", "none"))
+        try:
+            data = load(root, split=split, seed=number)
+        except InputError as error:
+            outcomes["refused"] += bool(str(error).strip())
+            continue
+        outcomes["read"] += 1
+        for video in (*data.train, *data.test):
+            assert os.path.exists(video.path) and data.action_names[video.label] == video.action
+            assert videos.name_key(video.action) in videos.name_key(video.path), video
+    assert min(outcomes.values()) > 20 and sum(outcomes.values()) == 150, outcomes
+
+
+# ------------------------------------------------------------------------------ videos in a table
+
+IN_TABLES = ["a/1.mov", "b/2.mp4", "b, c/3 Über.mov", "frames 4/img_1.png", "UCF/v_Wave_g01_c02.avi"]
+TABLES = {  # a table of these: {name: (action, source)}
+    "in the usual form": (
+        "video,action,more\na/1.mov,Bend,7\n\nb/2.mp4,Wave,\n", {"a/1": ("Bend", ""), "b/2": ("Wave", "")}),
+    "in Hugging Face's": ("file_name,label\na/1.mov,Bend\n", {"a/1": ("Bend", "")}),
+    "with semicolons": ("action;video\nBend;a/1.mov\nBend;b, c/3 Über.mov\n",
+                        {"a/1": ("Bend", ""), "b, c/3 Über": ("Bend", "")}),
+    "with tabs": ("video\taction\tsource\na/1.mov\tBend\tAnna\n", {"a/1": ("Bend", "anna")}),
+    "as Windows writes it": (b"\xef\xbb\xbfVideo,Action\r\na/1.mov,Bend\r\n", {"a/1": ("Bend", "")}),
+    "with blanks and commas in paths, of a folder of frames": (
+        'video, action\n"b, c/3 Über.mov", To bend\nframes 4, Wave \n',
+        {"b, c/3 Über": ("To bend", ""), "frames 4": ("Wave", "")}),
+    "with actions that look like numbers or nothing": (
+        "video,action\na/1.mov,001\nb/2.mp4,None\nframes 4,NA\n",
+        {"a/1": ("001", ""), "b/2": ("None", ""), "frames 4": ("NA", "")}),
+    "with sources, UCF101's where the column is empty": (
+        "video,action,source\na/1.mov,Bend,Anna\nUCF/v_Wave_g01_c02.avi,Wave,\n",
+        {"a/1": ("Bend", "anna"), "v_Wave_g01_c02": ("Wave", "g1")}),
+}
+
+
+@pytest.mark.parametrize("content, expected", TABLES.values(), ids=TABLES)
+def test_a_table_names_videos_and_their_actions(tmp_path, capsys, content, expected):
+    table = write(tree(tmp_path, *IN_TABLES) / "videos.csv", content)
+    found = find_videos(str(table))
+    assert {video.name: (video.action, video.source) for video in found} == expected
+    assert all(os.path.exists(video.path) for video in found) and "Skipped" not in printed(capsys)
+
+
+BAD_TABLES = {
+    "a missing file": ("video,action\na/1.mov,Bend\n\ngone.mov,Bend\n", "line 4: .*gone.mov: No such file"),
+    "no video": ("video,action\n,Bend\n", "line 2: the column video is empty"),
+    "no action": ("video,action\na/1.mov,Bend\nb/2.mp4\n", "line 3: the column action is empty"),
+    "a blank action": ('video,action\na/1.mov," "\n', "line 2: the column action is empty"),
+    "a video twice": ("video,action\na/1.mov,Bend\n./a/1.mov,Bend\n", "line 3: ./a/1.mov is also in line 2"),
+    "an unknown split": ("video,action,split\na/1.mov,Bend,train\nb/2.mp4,Bend,dev\n", "line 3: .*'dev'"),
+    "no split": ("video,action,split\na/1.mov,Bend,train\nb/2.mp4,Bend,\n", "line 3: .*'', not train or"),
+    "missing columns": ("path,action\na/1.mov,Bend\n", "has the columns path, action: it needs video and"),
+    "a line with more columns": ("video,action\na/1.mov,Bend\nb, c/3 Über.mov,Bend\n", "line 3.*quotes"),
+    "... the first": ("video,action\nb, c/3 Über.mov,Bend\n", "line 2.*quotes"),
+    "nothing": ("", "separator"),
+    "no line": ("video,action\n", "holds no video"),
+    "other letters": (b"video,action\ncaf\xe9.mov,Bend\n", "is not UTF-8 text"),
+}
+
+
+@pytest.mark.parametrize("content, message", BAD_TABLES.values(), ids=BAD_TABLES)
+def test_an_error_in_a_table_names_the_line(tmp_path, content, message):
+    table = write(tree(tmp_path, *IN_TABLES) / "videos.csv", content)
+    with pytest.raises(InputError, match=f"videos.csv.*{message}"):
+        find_videos(str(table))
+
+
+def test_the_sources_of_a_table_are_held_out(tmp_path, capsys):
+    lines = [f"{n}.mov,{action},person {n % 5}" for n, action in enumerate(["Bend", "Wave"] * 10)]
+    tree(tmp_path, *(f"{n}.mov" for n in range(20)))
+    data = load(write(tmp_path / "t.csv", "\n".join(["video,action,source", *lines])), split="group")
+    assert len(all_of(data.train, "source")) == 4 and len(all_of(data.test, "source")) == 1
+    assert "sources: 4 in training, 1 in the test, 0 in both" in printed(capsys)
+
+
+@pytest.mark.parametrize("sides, test", [("train test", "test"), ("Train Validation", "Validation"),
+                                         ("training eval", "eval"), ("train val test", "test")])
+def test_the_column_split_is_the_split_and_no_other_is_taken(tmp_path, capsys, sides, test):
+    lines = [f"{side}{n}.mov,Bend,{side}" for side in sides.split() for n in (1, 2)]
+    tree(tmp_path, *(line.split(",")[0] for line in lines))
+    table = write(tmp_path / "t.csv", "\n".join(["video,action,split", *lines]))
+    data = load(table, split="given")
+    assert names_of(data.test) == [f"{test}1", f"{test}2"] and len(data.train) == 2
+    assert ("videos of the split val (the test is test): 2" in printed(capsys)) == ("val" in sides.split())
+    with pytest.raises(InputError, match="have their own split; use --split given"):
+        load(table, split="random")
+
+
+def test_what_folders_do_not_say_a_table_does(tmp_path):
+    """A public data set: class folders in train, loose files in validate."""
+    files = SIDES["loose files in validate"]
+    lines = [f"{file},{'Bend' if '1' in file else 'Wave'},{file.split('/')[0]}" for file in files]
+    tree(tmp_path, *files)
+    data = load(write(tmp_path / "v.csv", "\n".join(["video,action,split", *lines])), split="given")
+    assert names_of(data.train) == ["train/Bend/1", "train/Wave/2"]
+    assert [(video.name, video.action) for video in data.test] == [
+        ("validate/1", "Bend"), ("validate/2", "Wave")]
+    table = write(tree(tmp_path, "x/x") / "x" / "y.TSV", f"video\taction\n{tmp_path / files[0]}\tBend\n")
+    assert find_videos(str(table))[0].path == str(tmp_path / files[0])  # an absolute path
+
+
+# ------------------------------------------------------------------------------ action lists
+
+LISTS = {
+    "a pickled list": pickle.dumps(ACTIONS), "a text file": b"Biking\nHandstandPushups\nPunch",
+    "... as Windows writes it": b"\xef\xbb\xbfBiking\r\n\r\n HandstandPushups \r\nPunch\r\n",
+    "UCF101's classInd.txt": b"1 Biking\n2 HandstandPushups\n3 Punch\n"}
+
+
+@pytest.mark.parametrize("content", LISTS.values(), ids=LISTS)
+def test_an_action_list_is_pickled_or_text(tmp_path, content):
+    assert load_action_names(str(write(tmp_path / "actions", content))) == ACTIONS
+    assert len(UCF101) == len(set(UCF101)) == 101 and {"ApplyEyeMakeup", *ACTIONS, "YoYo"} <= set(UCF101)
+
+
+def test_without_a_fitting_list_the_actions_found_are_taken_and_said(tmp_path, capsys):
+    tree(tmp_path, *(f"{action}/{n}.mov" for action in ("Wave", "Bend") for n in range(4)))
+    assert load(tmp_path, action_name_path=LIST).action_names == ["Bend", "Wave"]
+    out = printed(capsys)
+    assert "none of them is in UCF101's list" in out and "8 videos of 2 actions" in out
+    assert load(tmp_path, action_name_path="none").action_names == ["Bend", "Wave"]
+    assert "UCF101's" not in printed(capsys)
+    tree(tmp_path / "two", *(f"{action}/{n}.mov" for action in ("Punch", "YoYo") for n in range(4)))
+    data = load(tmp_path / "two", action_name_path=LIST)  # those listed but not there keep their class
+    assert all_of(data.train, "label") == {UCF101.index("Punch"), UCF101.index("YoYo")}
+    out = printed(capsys)
+    assert "8 videos of 2 of the 101 actions listed" in out and "YoYo; no video of ApplyEyeMakeup, " in out
+
+
+def test_a_list_that_only_some_actions_fit_is_refused_with_both_ways(tmp_path):
+    tree(tmp_path, "data/Wave/1.mov", "data/Bend/2.mov", "data/Punch/3.mov", "other/Wave/1.mov")
+    own, none = write(tmp_path / "own.txt", "Wave\nJump\n"), write(tmp_path / "none.txt", "Jump\n")
+    for data, path, unknown in (("data", LIST, "Bend, Wave"), ("data", own, "Bend, Punch"),
+                                ("other", none, "Wave")):
+        with pytest.raises(InputError, match=f"actions: {unknown}. --action_name_path .* none .* a list"):
+            load(tmp_path / data, action_name_path=str(path))
+
+
+def test_a_bad_action_list_is_refused_and_runs_nothing(tmp_path):
+    path, trace = tmp_path / "actions.pkl", tmp_path / "trace"
+    for content in (Payload(trace), ["Punch", Payload(trace)], {"Punch": 1}, "Punch", [], ["Punch", 1],
+                    ("Punch",), [np.str_("Punch")], ["Punch", "PUNCH"]):
+        path.write_bytes(pickle.dumps(content))
+        with pytest.raises(InputError, match="actions.pkl"):
+            load_action_names(str(path))
+    assert not trace.exists()
+    for content, message in ((b"", "neither a pickled list of str nor a text file with one name a line"),
+                             (b"\n \n", "neither a pickled list"), (b"caf\xe9\n", "is not UTF-8 text"),
+                             (b"Punch\npunch \n", "names an action twice")):
+        with pytest.raises(InputError, match=f"actions.txt.*{message}"):
+            load_action_names(str(write(tmp_path / "actions.txt", content)))
+    with pytest.raises(InputError, match="none.pkl: No such file"):
+        load_action_names(str(tmp_path / "none.pkl"))
+
+
+# ------------------------------------------------------------------------------ splits
+
+
+def labelled(counts: dict, action_names: list[str] | None = None) -> list[Video]:
+    """Labelled videos as UCF101 names them, by {(action, group): how many}."""
+    found = [Video(f"v_{action}_g{group:02d}_c{clip:02d}", f"{action} {group} {clip}", action, f"g{group}")
+             for (action, group), count in counts.items() for clip in range(1, count + 1)]
+    return label_videos(sorted(found), action_names or sorted({action for action, _ in counts}))
+
+
+@pytest.fixture(scope="module")
+def ucf101() -> list[Video]:
+    """13,320 videos of 101 actions x 25 groups, as in UCF101."""
+    counts = Counter(random.Random(0).sample([(a, g) for a in UCF101 for g in range(1, 26)] * 6, 13_320))
+    return labelled(counts, sorted(UCF101))
+
+
+def test_random_split_is_the_tutorials_and_group_split_holds_out_sources_of_every_action(ucf101):
+    train, test = split_videos(ucf101, "random", 42)
+    assert (len(train), len(test)) == (9_990, 3_330) and not set(train) & set(test)
+    assert set(names_of(test)) == set(train_test_split(names_of(ucf101), test_size=0.25, random_state=42)[1])
+    train, test = split_videos(ucf101, "group", 42)
+    assert len(train) + len(test) == len(ucf101) and not all_of(train, "source") & all_of(test, "source")
+    whole, held_out = (Counter(video.action for video in part) for part in (ucf101, test))
+    assert all(0.15 < held_out[action] / whole[action] < 0.35 for action in UCF101)
+    for split, seed, same in (("random", 42, True), ("random", 43, False), ("group", 43, False)):
+        assert (split_videos(ucf101, split, seed)[1] == split_videos(ucf101, split, 42)[1]) == same
+
+
+FEW_SOURCES = {
+    "groups numbered on: 1-2, 3-4, 5-6": {(a, 2 * n + g): 3 for n, a in enumerate("ABC") for g in (1, 2)},
+    "four groups an action, numbered on": {(a, 4 * n + g): 2 for n, a in enumerate("ABC") for g in range(4)},
+    "two groups": {(a, g): 5 for a in "ABC" for g in (1, 2)},
+    "groups of other sizes": {(a, g): 1 + 3 * (g == 1) for a in "AB" for g in range(1, 6)},
+    "two groups beside ten": {("A", 1): 2, ("A", 2): 2} | {(a, g): 4 for a in "BC" for g in range(3, 13)},
+}
+
+
+@pytest.mark.parametrize("counts", FEW_SOURCES.values(), ids=FEW_SOURCES)
+def test_group_split_leaves_no_action_without_training_or_test_video(counts):
+    found = labelled(counts)
+    for seed in range(31):
+        train, test = split_videos(found, "group", seed)
+        assert all_of(train, "action") == all_of(test, "action") == all_of(found, "action"), seed
+        assert not all_of(train, "source") & all_of(test, "source"), seed
+
+
+def test_a_source_is_one_whatever_the_action_but_ucf101_numbers_its_groups_anew_in_each():
+    own = ["Biking/clip_g01_c01", "Punch/clip_g01_c01", "Biking/anna/1", "Punch/v_Punch_g01_c01/img"]
+    found = [Video(name, name, name.split("/")[0], "g1" if "_g" in name else "anna") for name in own]
+    assert all_of(label_videos(found, sorted(UCF101)), "source") == {"g1", "anna", "Punch g1"}
+    counts = {("Biking", 1): 1, ("Punch", 1): 1}
+    assert all_of(labelled(counts), "source") == {"g1"}
+    assert all_of(labelled(counts, sorted(UCF101)), "source") == {"Biking g1", "Punch g1"}
+
+
+@pytest.mark.parametrize("split, first", {"official1": 1, "official2": 8, "official3": 15}.items())
+def test_official_splits(ucf101, split, first):
+    train, test = ({int(re.search("_g([0-9]+)_", name)[1]) for name in names_of(side)}
+                   for side in split_videos(ucf101, split, 42))
+    assert test == set(range(first, first + 7)) and train == set(range(1, 26)) - test
+    with pytest.raises(InputError, match=f"--split {split} is for UCF101"):
+        split_videos(labelled({(a, g): 1 for a in "AB" for g in range(1, 26)}), split, 42)
+
+
+@pytest.mark.parametrize("train, test", [("train", "test"), ("training", "val"), ("Train", "valid"),
+                                         ("TRAIN", "Validation"), ("train", "eval"), ("train", "testing")])
+def test_train_and_test_folders_are_the_split_and_no_other_is_taken(tmp_path, train, test):
+    tree(tmp_path, *(f"{train}/{action}/{n}.mov" for action in ("Bend", "Wave") for n in (1, 2)),
+         f"{test}/Bend/1.mov", f"{test}/Wave/anna/1.mov", "annotations/list.txt")
+    for split in ("given", "folders"):
+        data = load(tmp_path, split=split)
+        assert names_of(data.test) == [f"{test}/Bend/1", f"{test}/Wave/anna/1"]
+        assert len(data.train) == 4 and all_of(data.train, "action") == {"Bend", "Wave"}
+    for split in ("random", "group", "official1", str(tmp_path / "annotations" / "list.txt")):
+        with pytest.raises(InputError, match="have their own split; use --split given"):
+            load(tmp_path, split=split)
+
+
+@pytest.mark.parametrize("files, test", [
+    (["val/Bend/1.mov", "test/Bend/1.mov", "validate/Bend/1.mov"], "test"),
+    (["val/Bend/1.mov", "test/1.mov", "test/2.mov"], "val"),  # as of Kinetics
+], ids=["test counts, val does not", "but not if it has no class folders"])
+def test_of_several_test_folders_one_counts(tmp_path, capsys, files, test):
+    data = load(tree(tmp_path, "train/Bend/1.mov", *files), split="given")
+    assert names_of(data.test) == [f"{test}/Bend/1"] and len(data.train) == 1
+    assert f"videos in other folders than train and {test}: 2" in printed(capsys)
+
+
+OWN = ["Bend/anna.mov", "Bend/anna 1.mov", "Bend/2.mov", "Bend/a, b.mov", "Bend/3.mov", "Wave/2.mov",
+       "Bend/3.mov clip.avi", f"Wave/{NFC}.mov", "Wave/carla.mov", "v_Wave_g01_c02.avi",
+       "Wave/v_Wave_g01_c02 copy.avi"]
+TEST_LISTS = {  # of these videos: those that are found, and how many names are not
+    "v_Wave_g01_c02": (["v_Wave_g01_c02"], 0), "Wave/v_Wave_g01_c02.avi\n\n": (["v_Wave_g01_c02"], 0),
+    "V_WAVE_g01_c02.AVI 7": (["v_Wave_g01_c02"], 0), "Bend\\3.mov": (["Bend/3"], 0),
+    "./Bend/3.mov": (["Bend/3"], 0), "  bend/3.MOV  ": (["Bend/3"], 0),
+    "/media/my videos/Bend/3.mov\n/media/Run/3.mov": (["Bend/3"], 1), "my_videos/Bend/3 0": (["Bend/3"], 0),
+    "3\nBend/3\nBend/3.mov": (["Bend/3"], 0), "anna 1": (["Bend/anna 1"], 0),
+    "Bend/anna 1.mov 12": (["Bend/anna 1"], 0), "Bend/a, b.mov": (["Bend/a, b"], 0),
+    "Bend/a, b,1": (["Bend/a, b"], 0), "Wave/2.mov\t2": (["Wave/2"], 0),
+    f"Wave/{NFD}.mov": ([f"Wave/{NFC}"], 0),
+    "\ufeffBend/anna 163\r\nWave/carla 57\r\n": (["Bend/anna", "Wave/carla"], 0),
+    "Bend/anna 163\nWave/carla": (["Wave/carla"], 1),  # a column on all lines or on none
+    "Wave/carla 5\nBend/anna 5 7": (["Wave/carla"], 1),
+    "Bend/anna 1\nBend/anna 2.mp4\nBend/ann\nBend/anna, b.mov\nv_Wave_g01_c02.x": (["Bend/anna 1"], 4),
+    "v_Wave_g01_c02 copy\nBend/3.mov clip.avi": (["Bend/3.mov clip", "Wave/v_Wave_g01_c02 copy"], 0),
+}
+
+
+@pytest.mark.parametrize("content, expected", TEST_LISTS.items(), ids=map(ascii, TEST_LISTS))
+def test_a_list_names_the_test_videos_with_or_without_folder_and_suffix(tmp_path, capsys, content, expected):
+    names, lost = expected
+    tree(tmp_path / "data", *OWN)
+    data = load(tmp_path / "data", split=str(write(tmp_path / "testlist01.txt", content)))
+    assert names_of(data.test) == names and len(data.train) == len(OWN) - len(names)
+    assert (f"{lost} names of the list are not among the videos: " in printed(capsys)) == bool(lost)
+
+
+NO_SPLIT = ["Bend/1.mov", "Wave/2.mov"]
+REFUSED_SPLITS = {  # --split, or the content of a list; the videos; the message
+    "group": ("group", NO_SPLIT, "<Action>/<source>/<video>.*column source.*--split random"),
+    "given": ("given", NO_SPLIT, "no split of their own .*folders train and test.*--split group"),
+    "other actions": ("folders", ["train/Bend/1.mov", "train/Bend/2.mov", "test/Wave/1.mov"],
+                      "2 of the 3 videos in training and 1 .* no action is in both: use another --split"),
+    "one video": ("random", ["Bend/1.mov"], "1 of the 1 videos in training .* or more videos"),
+    "nowhere": ("nowhere.txt", NO_SPLIT, "neither a file nor one of random, group"),
+    "ambiguous": (b"2.mov\n", OWN, r"2\.mov can be .*Bend.2\.mov or .*Wave.2\.mov: add its folder"),
+    "not UTF-8": (b"caf\xe9.mov\n", OWN, "is not UTF-8 text"),
+    "nothing there": (b"Bend/99\n", OWN, "names none of the videos: write them as Bend/2"),
+    "in quotes": (b'"Bend/2.mov","Bend"\n', OWN, "names none of the videos: write them as Bend/2"),
+    "all": ("\n".join(OWN).encode(), OWN, "puts 0 of the 11 .* 11 in the test.*: list the test videos only"),
+    "empty": (b"", OWN, "names none of the videos"),
+}
+
+
+@pytest.mark.parametrize("split, files, message", REFUSED_SPLITS.values(), ids=REFUSED_SPLITS)
+def test_a_split_that_cannot_be_made_is_refused_with_the_remedy(tmp_path, split, files, message):
+    split = split if isinstance(split, str) else str(write(tmp_path / "list.txt", split))
+    with pytest.raises(InputError, match=message):
+        load(tree(tmp_path / "data", *files), split=split)
+
+
+# ------------------------------------------------------------------------------ what the start prints
+
+
+def test_the_start_says_how_many_videos_each_side_has_and_what_one_counts(tmp_path, capsys):
+    tree(tmp_path, *(f"train/Bend/{n}.mov" for n in range(5)), *(f"train/Wave/{n}.mov" for n in range(2)),
+         "train/Jump/1.mov", "test/Bend/1.mov", "test/Bend/frames/1.jpg", "test/Wave/2.mov", "test/Run/3.mov")
+    load(tmp_path, split="given")
+    out = printed(capsys)
+    for line in ("12 videos of 4 actions, frames 1 to 28", "Actions Bend, Jump, Run, Wave",
+                 "Split given: 8 videos for training, 4 for the test",
+                 "training: 0 (Run) to 5 (Bend) videos an action", "test: 0 (Jump) to 2 (Bend) videos",
+                 "No training video: Run", "No test video: Jump",
+                 "chance level: 50.0%; each test video counts 25.00%",  # two of four are Bend
+                 "The source of 12 of 12 videos is unknown",
+                 "1 of the videos are folders of frames, the others are files"):
+        assert line in out
+    load(tree(tmp_path / "one", *(f"Bend/{n}.mov" for n in range(4))))
+    assert re.search("All videos show one action, Bend.*chance level: 100.0%", printed(capsys))
+
+
+def test_the_start_says_how_many_test_videos_share_a_source_with_training(tmp_path, capsys):
+    everyone = [f"{action}/person {n}/1.mov" for action in ("Bend", "Jump", "Run", "Wave") for n in range(9)]
+    load(tree(tmp_path / "nine", *everyone))
+    out = printed(capsys)
+    assert "9 of the 9 test videos (100.0%) have a source that is also in" in out and "--split group" in out
+    load(tmp_path / "nine", split="group")
+    out = printed(capsys)
+    assert "also in training" not in out and "unknown" not in out and "No test video" not in out
+    assert "chance level: 25.0%; each test video counts 12.50%" in out
+    load(tree(tmp_path / "mixed", "train/Bend/anna/1.mov", "train/Wave/2.mov", "test/Bend/ben/3.mov",
+              "test/Wave/Anna/4.mov", "test/Wave/5.mov", "test/Bend/x_g01_c01.mov"), split="given")
+    out = printed(capsys)
+    assert "1 of the 4 test videos (25.0%) have a source" in out and "--split group" not in out
+    assert "The source of 2 of 6 videos is unknown" in out
+
+
+def test_the_frame_rate_is_the_most_common_of_training_if_it_makes_sense(tmp_path, capsys):
+    images = make_images(0, count=3, height=16, width=16)
+    write_frames(tmp_path / "Bend" / "frames", images)
+    for name, rate in (("a", 50), ("b", 50), ("c", 25), ("d", 50), ("e", 25), ("f", 50), ("g", 50)):
+        write_video(tmp_path / "Bend" / f"{name}.mp4", images, rate=rate)
+    assert load(tmp_path).frame_rate == 50
+    assert re.search(r"Rate [12] of [56] training files checked .* usual 50 frames", printed(capsys))
+    assert videos.frame_rate(str(film(tmp_path / "1000.mkv", images, rate=1000))) is None
+    assert videos.frame_rate(str(tmp_path / "Bend" / "frames")) is None
+    assert videos.frame_rate(str(write(tmp_path / "broken.avi", b"RIFF" * 100))) is None
+    (tmp_path / "phones" / "Bend").mkdir(parents=True)
+    for rate in (15, 15.001, 29.5, 29.6, 29.7, 29.8, 29.9, 30):  # as phones write them
+        film(tmp_path / "phones" / "Bend" / f"{rate}.mkv", images, rate=Fraction(str(rate)))
+    assert load(tmp_path / "phones").frame_rate > 29
+
+
+# ------------------------------------------------------------------------------ the pictures a viewer shows
+
+
+def refusal(message: str, function, *args) -> str:
+    """The message of an InputError that is not an UnreadableVideo, with its advice to delete the video."""
+    with pytest.raises(InputError, match=message) as raised:
+        function(*args)
+    assert raised.type is InputError
+    return str(raised.value)
+
+
+def frames_of(path: Path, numbers: list[int], channels: int = 3) -> dict[int, np.ndarray]:
+    return dict(videos.read_frames(str(path), numbers, channels))
+
+
+def film(path: Path, images, codec="mpeg4", pix_fmt="yuv420p", rate=25, times=None, **options) -> Path:
+    """Write a video file with PyAV; times: of its frames, in milliseconds."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=rate, options=options)
+        stream.height, stream.width = images[0].shape[:2]
+        stream.pix_fmt = pix_fmt
+        if times:
+            stream.codec_context.time_base = Fraction(1, 1000)
+        for number, image in enumerate(images):
+            frame = to_frame(image)
+            if times:
+                frame.pts, frame.time_base = times[number], Fraction(1, 1000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path
+
+
+def to_frame(image: np.ndarray) -> av.VideoFrame:
+    return av.VideoFrame.from_ndarray(np.ascontiguousarray(image),
+                                      format="rgb24" if image.ndim == 3 else "gray16le")
+
+
+def remux(path: Path, target: Path, change, **metadata) -> Path:
+    """Write the packets of a video file to another, as change([(bytes, packet)]) returns them."""
+    with av.open(str(path)) as source, av.open(str(target), "w") as container:
+        container.metadata.update(metadata)
+        stream = container.add_stream_from_template(source.streams.video[0])
+        packets = [(bytes(packet), packet) for packet in source.demux(video=0) if packet.size]
+        for data, packet in change(packets):
+            new = av.Packet(data)
+            new.pts, new.dts, new.time_base = packet.pts, packet.dts, packet.time_base
+            new.is_keyframe, new.stream = packet.is_keyframe, stream
+            container.mux(new)
+    return target
+
+
+def patch(path: Path, after: bytes, offset: int, new: bytes) -> Path:
+    """Overwrite bytes of a file, `offset` behind the first occurrence of a word."""
+    return overwrite(path, path.read_bytes().index(after) + len(after) + offset, new)
+
+
+def mjpeg(path: Path, images) -> Path:
+    return film(path, images, "mjpeg", "yuvj420p")
+
+
+def overwrite(path: Path, begin: int, new: bytes) -> Path:
+    data = path.read_bytes()
+    return write(path, data[:begin] + new + data[begin + len(new):])
+
+
+def header_of_300_frames(folder, images):
+    path = patch(mjpeg(folder / "film.avi", images), b"avih", 4 + 16, struct.pack("<I", 300))
+    return patch(path, b"strh", 4 + 32, struct.pack("<I", 300)), images
+
+
+def damaged_packet(number: int, codec: str, name: str, part: int):
+    """A file of which a packet, or its second half, is zeros."""
+    def make(folder, images):
+        path = film(folder / name, images, codec, "yuvj420p" if codec == "mjpeg" else "yuv420p", g="1")
+        with av.open(str(path)) as container:
+            packet = list(container.demux(video=0))[number - 1]
+            size = packet.size // part
+            overwrite(path, packet.pos + packet.size - size, bytes(size))
+        return path, [*images[:number - 1], None, *images[number:]]
+
+    return make
+
+
+def displayed_by(a, b, c, d, show):
+    """An .mp4 whose display matrix shows (x, y) at (ax + cy, bx + dy)."""
+    def make(folder, images):
+        path = film(folder / "film.mp4", images, "libx264")
+        values = [round(65536 * value) for value in (a, b, 0, c, d, 0, 0, 0)]
+        return patch(path, b"tkhd", 40, struct.pack(">8i", *values)), [show(image) for image in images]
+
+    return make
+
+
+def two_streams(codec: str, suffix: str, scale: float, marked: bool):
+    """A preview or a cover picture comes first."""
+    def make(folder, images):
+        first = [np.asarray(Image.fromarray(255 - image).resize((int(64 * scale), int(48 * scale))))
+                 for image in (images[:1] if codec == "mjpeg" else images)]
+        with av.open(str(folder / f"film.{suffix}"), "w") as container:
+            streams = [container.add_stream(codec, rate=25), container.add_stream("libx264", rate=25)]
+            for stream, pictures in zip(streams, (first, images), strict=True):
+                stream.height, stream.width = pictures[0].shape[:2]
+                stream.pix_fmt = "yuvj420p" if (stream, codec) == (streams[0], "mjpeg") else "yuv420p"
+                stream.disposition = int(marked and stream is streams[1])  # default
+            for stream, pictures in zip(streams, (first, images), strict=True):
+                for frame in [*map(to_frame, pictures), None]:
+                    container.mux(stream.encode(frame))
+        return folder / f"film.{suffix}", images
+
+    return make
+
+
+def several_frames_a_packet(folder, images):
+    """As broadcasts have them: most frames have no time of their own."""
+    path = film(folder / "whole.ts", images, "mpeg2video", bf="0")
+    return remux(path, folder / "film.ts", lambda packets: [
+        (b"".join(data for data, _ in packets[k:k + 3]), packets[k][1]) for k in range(0, 20, 3)]), images
+
+
+def packets_that_show_nothing(folder, images):
+    """Pictures of VP8 that others refer to need not be shown: the bit show_frame is 0."""
+    if "libvpx" not in av.codecs_available:
+        pytest.skip("writes VP8")
+    path = remux(film(folder / "whole.webm", images, "libvpx"), folder / "film.webm", lambda packets: [
+        (bytes([data[0] & (0xEF if number in (3, 7) else 0xFF)]) + data[1:], packet)
+        for number, (data, packet) in enumerate(packets)])
+    return path, [image for number, image in enumerate(images) if number not in (3, 7)]
+
+
+def title_in_latin_1(folder, images):
+    path = remux(film(folder / "film.avi", images), folder / "titled.avi", list, title="Caf? noir")
+    return patch(path, b"Caf", 0, b"\xe9"), images
+
+
+def cut_without_reencoding(folder, images):
+    """The edit list leaves frames 6 to 12 of 20."""
+    path = film(folder / "film.mp4", images, "libx264", bf="0")
+    with av.open(str(path)) as container:
+        tick = container.streams.video[0].time_base
+    return patch(path, b"elst", 8, struct.pack(">II", 7 * 40, int(Fraction(5, 25) / tick))), images[5:12]
+
+
+def cut_before_a_key_frame(folder, images):
+    """The recording begins amid frames that refer to earlier ones; the first key frame is the 11th."""
+    path = film(folder / "film.ts", images, "libx264", g="10", bf="0", sc_threshold="0")
+    with av.open(str(path)) as container:
+        begin = [packet.pos for packet in container.demux(video=0) if packet.size][4]
+    return write(path, path.read_bytes()[begin // 188 * 188:]), images[10:]
+
+
+def exif_turned(folder, images):
+    """ImageWidth is not a number; the ninth picture has damaged EXIF data."""
+    stored = [lambda x: x, np.fliplr, lambda x: np.rot90(x, 2), np.flipud, lambda x: x.swapaxes(0, 1),
+              np.rot90, lambda x: np.rot90(x, 2).swapaxes(0, 1), lambda x: np.rot90(x, -1), lambda x: x]
+    for number, turn in enumerate(stored, start=1):
+        exif = b"Exif\0\0MM\0*\0\0\0\10" + struct.pack(
+            ">HHHI4sHHIHxxI", 2, 0x100, 2, 4, b"abc", 0x112, 3, 1, number, 0)
+        Image.fromarray(np.ascontiguousarray(turn(images[number]))).save(
+            folder / f"{number}.jpg", quality=95, exif=exif if number < 9 else exif[:12] + exif[20:])
+    return folder, images[1:10]
+
+
+def grey_of_16_bits(folder, images):
+    """The second picture is dark, as at night."""
+    grey = [np.asarray(Image.fromarray(image).convert("L")) for image in images]
+    grey[1] = grey[1] // 8
+    for number, image in enumerate(grey):
+        Image.fromarray(image.astype(np.uint16) * 257).save(folder / f"{number}.{('png', 'tif')[number % 2]}")
+    return folder, [np.stack([image] * 3, -1) for image in grey]
+
+
+def mixed_formats(folder, images):
+    modes = {"3.jpeg": "CMYK", "6.PNG": "RGBA"}
+    names = ["1.png", "2.JPG", "3.jpeg", "4.bmp", "5.webp", "6.PNG", "7.png", "8.tif", "9.TIFF", "10.jfif"]
+    for name, image in zip(names, images, strict=False):
+        picture = Image.fromarray(image)
+        picture = picture.quantize(256) if name == "7.png" else picture.convert(modes.get(name, "RGB"))
+        picture.save(folder / name, quality=95, progressive=True)
+    Image.fromarray(images[10]).save(folder / "11.jpg", "png")  # named as another
+    return folder, images[:11]
+
+
+def transparent(folder, images):
+    """The left half is transparent, and shown black."""
+    shown = [image.copy() for image in images[:6]]
+    for number, image in enumerate(images[:6]):
+        shown[number][:, :32] = 0
+        picture = Image.fromarray(np.dstack([image, np.full((48, 64), 255, np.uint8)]))
+        picture.paste((255, 0, 0, 0), (0, 0, 32, 48))
+        if number % 2:  # a palette whose last colour is transparent
+            picture = Image.fromarray(image).quantize(255)
+            picture.paste(255, (0, 0, 32, 48))
+            picture.putpalette([*picture.getpalette()[:765], 255, 0, 0])
+        picture.save(folder / f"{number}.{'webp' if number == 2 else 'png'}", lossless=True, exact=True,
+                     **({"transparency": 255} if number % 2 else {}))
+    return folder, shown
+
+
+def numbered(pattern: str, first: int, *others: str):
+    """A frame folder of other names than frame000001.jpg, ..., and images beside without a number."""
+    def make(folder, images):
+        for number, image in enumerate(images, start=first):
+            Image.fromarray(image).save(folder / pattern.format(number))
+        for name in others:
+            Image.new("RGB", (8, 8)).save(folder / name)
+        return folder, images
+
+    return make
+
+
+def filmed(suffix: str, *more, **options):
+    return lambda folder, images: (film(folder / f"film{suffix}", images, *more, **options), images)
+
+
+UNEVEN = [7 * n + 10 * n * n for n in range(20)]
+ODD = {  # each makes a video of the images in a folder, and returns it and what a viewer shows of it
+    "mirrored, as a front camera": displayed_by(-1, 0, 0, 1, np.fliplr),
+    "upside down and mirrored": displayed_by(1, 0, 0, -1, np.flipud),
+    "rotated by 90": displayed_by(0, 1, -1, 0, lambda image: np.rot90(image, -1)),
+    "rotated by 270": displayed_by(0, -1, 1, 0, np.rot90),
+    "rotated by 80": displayed_by(0.17, 0.98, -0.98, 0.17, lambda image: np.rot90(image, -1)),
+    "rotated by 90, mirrored": displayed_by(0, 1, 1, 0, lambda image: image.swapaxes(0, 1)),
+    "rotated by 270, mirrored": displayed_by(0, -1, -1, 0, lambda image: np.rot90(image, 2).swapaxes(0, 1)),
+    "a preview comes first": two_streams("libx264", "mp4", 2, True),
+    "a preview comes first, none is marked": two_streams("libx264", "mkv", 0.5, False),
+    "a large cover comes first": two_streams("mjpeg", "mkv", 2, False),
+    "several frames a packet": several_frames_a_packet,
+    "packets that show nothing": packets_that_show_nothing,
+    "a title that is not UTF-8": title_in_latin_1,
+    "a damaged packet": damaged_packet(7, "mjpeg", "film.avi", 1),
+    "a damaged first packet": damaged_packet(1, "mjpeg", "film.avi", 1),
+    "a frame that the H.264 decoder delivers and marks": damaged_packet(7, "libx264", "film.mp4", 2),
+    "a header of too many frames": header_of_300_frames,
+    "cut without re-encoding": cut_without_reencoding,
+    "cut before a key frame": cut_before_a_key_frame,
+    "variable rate, .mkv": filmed(".mkv", "libx264", times=UNEVEN),
+    "1,000 frames a second": filmed(".webm", "libvpx-vp9", rate=1000, crf="10", b="0", **{"cpu-used": "8"}),
+    "B-frames": filmed(".mov", "libx264", bf="3"),
+    ".gif": filmed(".gif", "gif", "rgb8"), ".mpg": filmed(".mpg", "mpeg2video"),
+    ".wmv": filmed(".wmv", "wmv2"), ".flv": filmed(".flv", "flv"),
+    "frames turned by EXIF": exif_turned,
+    "frames of 16 bits, grey, one dark": grey_of_16_bits,
+    "frames of all formats, progressive, CMYK": mixed_formats,
+    "frames with transparency": transparent,
+    "img_2 before img_10": numbered("img_{}.png", 1, "cover.jpg", "background.png"),
+    "frame (1) beside frame": numbered("frame ({}).jpg", 1, "frame.jpg"),
+    "from 0": numbered("frame{:06d}.jpg", 0), "from 100": numbered("frame{:06d}.jpg", 100),
+    "numbers alone": numbered("{}.bmp", 95), "hundredths of seconds": numbered("12.{:02d}.png", 5),
+}
+
+
+@pytest.mark.parametrize("make", ODD.values(), ids=ODD)
+def test_the_frames_are_the_pictures_that_a_viewer_shows_and_as_many(tmp_path, make):
+    path, shown = make(tmp_path, make_images(1, 20, 48, 64))
+    count, readable = len(shown), [number for number, image in enumerate(shown, start=1) if image is not None]
+    frames = frames_of(path, list(range(1, count + 6)))
+    assert list(frames) == readable and videos.count_frames(str(path)) == count
+    expected = np.stack([shown[number - 1] for number in readable]).astype(int)  # (T, H, W, 3)
+    difference = abs(np.stack(list(frames.values()))[:, None] - expected).mean((2, 3, 4))  # of each from each
+    assert difference.argmin(1).tolist() == list(range(len(readable)))
+    assert difference.diagonal().max() < 20  # lossy; .gif has 256 colours; others are 40 and more apart
+    last = readable[-1]
+    grey = frames_of(path, [last], channels=1)[last]
+    assert abs(grey[..., 0] - np.array([0.299, 0.587, 0.114]) @ frames[last].swapaxes(1, 2)).mean() < 12
+    if path.is_file():
+        times = check_model_prediction.frame_times(str(path))
+        assert len(times) == count and times == sorted(times)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows forbids such names")
+@pytest.mark.parametrize("name", ["take:2.avi", "http:x.avi", "pipe:0.avi", "%03d.avi", "new\nline.avi",
+                                  "-i.avi", "视频 é.avi", "caf\udce9.avi"], ids=ascii)
+def test_a_file_of_any_name_is_read(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    film(tmp_path / "film.avi", make_images(0, count=3))
+    with contextlib.suppress(OSError):  # the file system may not allow it
+        shutil.copy("film.avi", name)
+        assert list(frames_of(name, [1, 2, 3])) == [1, 2, 3] and videos.frame_rate(name) == 25
+
+
+UNCLEAR = {
+    "two formats": ["img_1.jpg", "img_2.jpg", "img_1.png", "img_2.png"],
+    "two series": ["rgb_1.jpg", "rgb_2.jpg", "flow_1.jpg", "flow_2.jpg"],
+    "seconds": ["0.05.png", "0.1.png", "0.15.png", "0.2.png"],
+    "... of which few are uneven": [f"frame_{n / 20}.jpg" for n in range(21)],
+    "Unix times": ["1700000000.95.jpg", "1700000001.05.jpg"],
+    "the total behind": ["1of3.jpg", "2of3.jpg", "3of3.jpg"],
+}
+
+
+@pytest.mark.parametrize("names", UNCLEAR.values(), ids=UNCLEAR)
+def test_an_unclear_order_of_frames_is_refused_with_two_of_them(tmp_path, names):
+    tree(tmp_path / "clip", *names)
+    for read in (lambda path: frames_of(path, [1, 2]), videos.count_frames):
+        message = refusal("the frames in .*clip is not clear.*frame000001.jpg", read, tmp_path / "clip")
+        assert sum(name in message for name in names) >= 2
+
+
+def of_range(folder: Path, low: int, high: int, codec: str) -> Path:
+    """A video of a picture of 16 bits with values from low to high."""
+    grey = np.linspace(low, high, 32 * 32).reshape(32, 32).astype(np.uint16)
+    if codec == "ffv1":
+        return film(folder / "clip.mkv", [grey], codec, "gray16le")
+    (folder / "clip").mkdir(exist_ok=True)
+    if codec == "png":
+        Image.fromarray(grey).save(folder / "clip" / "1.png")
+    else:  # in colour, which Pillow cannot write
+        context = av.CodecContext.create("png", "w")
+        context.height, context.width, context.pix_fmt, context.time_base = 32, 32, codec, Fraction(1, 25)
+        packets = context.encode(av.VideoFrame.from_ndarray(np.dstack([grey] * 3), format=codec))
+        write(folder / "clip" / "1.png", b"".join(map(bytes, packets + context.encode(None))))
+    return folder / "clip"
+
+
+@pytest.mark.parametrize("codec", ["png", "rgb48be", "ffv1"])
+def test_16_bits_are_scaled_if_they_are_used_and_else_refused_with_the_range(tmp_path, codec):
+    for channels in (1, 3):
+        frame = frames_of(of_range(tmp_path, 0, 65535, codec), [1], channels)[1]
+        assert frame.shape == (32, 32, channels) and (frame.min(), frame.max()) == (0, 255)
+    for low, high in ((500, 8000), (0, 4095)):  # a depth in millimetres; 12 bits
+        # of colours Pillow has the upper 8 bits
+        used = "[0-9,]+ to [0-9,]+" if codec == "rgb48be" else f"{low:,} to {high:,}"
+        refusal(rf"clip\S* has 16 bits .* values {used} of 65,535: scale the frames to 8 bits", frames_of,
+                of_range(tmp_path, low, high, codec), [1, 2])
+    for dtype in ("float32", "int32"):
+        Image.fromarray((np.arange(64).reshape(8, 8) * 10**6).astype(dtype)).save(tmp_path / "1.tif")
+        refusal("1.tif has 32 bits a pixel", frames_of, tmp_path, [1])
+
+
+def test_damaged_exif_data_gives_no_warning(tmp_path):
+    exif_turned(tmp_path, make_images(1, 20, 48, 64))
+    code = f"import videos; print(len(list(videos.read_frames({str(tmp_path)!r}, list(range(1, 10))))))"
+    done = run(sys.executable, "-c", code, cwd=REPO / "Conv3D")
+    assert (done.stdout, done.stderr) == ("9\n", "")
+
+
+# ------------------------------------------------------------------------------ not a video, or the system
+
+UNREADABLE = {  # files below data_path, and their content
+    "a frame that is no picture": ("video/frame000001.jpg", b"x"),
+    "an empty frame": ("video/img1.png", b""),
+    "a folder without numbered pictures": ("video/cover.png", b"x"),
+    "an empty file": ("video.avi", b""),
+    "a file of rubbish": ("video.avi", b"RIFF" * 100),
+    "a text named .mp4": ("video.mp4", b"<html>404</html>"),
+}
+
+
+@pytest.mark.parametrize("file, content", UNREADABLE.values(), ids=UNREADABLE)
+def test_a_video_without_a_readable_frame_is_an_unreadable_video(tmp_path, file, content):
+    write(tree(tmp_path, file) / file, content)
+    with pytest.raises(UnreadableVideo, match="video.*(cannot|can) be read"):
+        next(read_clips(str(tmp_path / file.split("/")[0]), [[1, 2, 3]], 8, 8))
+
+
+def sound(path: Path, cover: bool) -> Path:
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("aac", rate=8000, layout="mono")
+        if cover:  # the picture of a song
+            picture = container.add_stream("mjpeg", rate=25)
+            picture.height, picture.width, picture.pix_fmt = 48, 64, "yuvj420p"
+            picture.disposition = av.stream.Disposition.attached_pic.value
+            container.mux(picture.encode(to_frame(make_images(0, 1, 48, 64)[0])))
+            container.mux(picture.encode())
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+        frame.sample_rate = 8000
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path
+
+
+def test_a_file_without_a_video_stream_is_called_that(tmp_path):
+    text = write(tmp_path / "list.txt", "Bend/1.mp4\n" * 500)  # which FFmpeg would play as text art
+    for path in (sound(tmp_path / "sound.mp4", False), sound(tmp_path / "song.mp4", True), text):
+        with pytest.raises(UnreadableVideo, match=rf"{path.name} has no video stream"):
+            frames_of(path, [1])
+        assert videos.frame_rate(str(path)) is None
+
+
+class FailingFile(io.FileIO):
+    """A file that the system fails to read from the second half on."""
+
+    def __init__(self, path: str, error: Exception):
+        super().__init__(path)
+        self.half, self.error = os.path.getsize(path) // 2, error
+
+    def read(self, size: int = -1) -> bytes:
+        if self.tell() > self.half:
+            raise self.error
+        return super().read(min(size, 2048) if size > 0 else size)
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory) -> Path:
+    """A class folder with a folder of frames and a file."""
+    root, images = tmp_path_factory.mktemp("stored"), make_images(0, 20, 96, 128)
+    write_frames(root / "Bend" / "folder", images)
+    mjpeg(root / "Bend" / "film.avi", images)
+    return root
+
+
+AGAIN = "the video itself may be fine; a training run continues with --resume"
+NUMBERS = {name: getattr(errno, name) for name in (
+    "ESTALE", "EIO", "ETIMEDOUT", "ENOTCONN", "ENOENT", "EACCES", "ENODEV")}
+SYSTEM = {name: (OSError(number, "x"), f"{re.escape(os.strerror(number))}.*{AGAIN}")
+          for name, number in NUMBERS.items()} | {
+    "handles": (OSError(errno.EMFILE, "x"), "Too many open files.*lower --num_workers.*ulimit"),
+    "memory": (MemoryError(), "memory is full: lower --batch_size")}
+
+
+@pytest.mark.parametrize("error, message", SYSTEM.values(), ids=SYSTEM)
+@pytest.mark.parametrize("where", ["at opening", "in the middle"])
+@pytest.mark.parametrize("name", ["folder", "film.avi"])
+def test_an_error_of_the_system_is_not_damage(stored, monkeypatch, name, where, error, message):
+    def failing(real):
+        def opening(path, formats=None, **options):
+            if where == "at opening":
+                raise error
+            return real(FailingFile(path, error), **({"formats": formats} if formats else {}))
+        return opening
+
+    monkeypatch.setattr(videos.Image, "open", failing(Image.open))
+    monkeypatch.setattr(videos.av, "open", failing(av.open))
+    refusal(f"{name}.*{message}", frames_of, stored / "Bend" / name, list(range(1, 21)))
+
+
+@pytest.mark.parametrize("name", ["ESTALE", "EIO", "ENOTCONN"])
+@pytest.mark.parametrize("call", ["scandir", "listdir", "stat"])
+def test_a_drive_that_went_away_at_listing_leaves_no_smaller_data_set(stored, monkeypatch, call, name):
+    real, folder, number = getattr(os, call), str(stored / "Bend" / "folder"), getattr(errno, name)
+    gone = str(stored / "Bend" / "film.avi") if call == "stat" else folder
+
+    def failing(path=".", *args, **options):
+        if str(path) == gone:
+            raise OSError(number, os.strerror(number), path)
+        return real(path, *args, **options)
+
+    monkeypatch.setattr(os, call, failing)
+    read, path = (videos.count_frames, folder) if call == "listdir" else (find_videos, str(stored))
+    refusal(f"{re.escape(gone)}.*{re.escape(os.strerror(number))}", read, path)
+
+
+def test_what_ffmpeg_calls_an_error_of_input_is_damage_if_the_file_can_be_read(tmp_path, monkeypatch):
+    path = film(tmp_path / "film.mkv", make_images(0, 5, 16, 16))
+    write(path, path.read_bytes()[:100])  # its header
+    with pytest.raises(av.FFmpegError) as raised:
+        av.open(str(path))
+    assert raised.value.errno == errno.EIO
+    with pytest.raises(UnreadableVideo, match="film.mkv cannot be read as a video"):
+        frames_of(path, [1])
+    refusal(f"gone.mkv: No such file.*{AGAIN}", frames_of, tmp_path / "gone.mkv", [1])
+    monkeypatch.setattr(videos, "open", lambda *args: FailingFile(path, SYSTEM["ESTALE"][0]), raising=False)
+    refusal(SYSTEM["ESTALE"][1], frames_of, path, [1])
