@@ -595,7 +595,7 @@ def read_frames(path: str, frame_numbers: list[int], channels: int = 3) -> Itera
 
 
 def refuse_dark_16_bits(path: str, brightest: int, read: Callable) -> None:
-    """Raise InputError if a video of 16 bits a pixel uses less than half of its range, in all of its frames."""
+    """Raise InputError if a video of 16 bits a pixel uses less than half of its range in all frames."""
     if not 0 < brightest < 2**15:
         return
     frames = read(path, range(1, count_frames(path) + 1), 1)
