@@ -1,23 +1,20 @@
-"""Time this project's way against the straightforward way, in one run, and print a table in Markdown.
+"""Compare this project with the straightforward way, in one run, and print a table in Markdown.
 
-    python tests/benchmark.py                      everything, some 25 minutes on two cores, 14 GB of memory
+    python tests/benchmark.py                      everything, about 20 minutes on two cores, 14 GB of memory
     python tests/benchmark.py --quick              everything on small sizes, in seconds: shows that it runs
     python tests/benchmark.py --only reading crnn  some rows
 
-Both ways take turns (A B A B ...), so that what else the machine does meets both alike; a figure is the
-median of the rounds, each behind a call that is not counted. The straightforward way is written out here, in
-the functions named plain_*, and has no huge pages, as a plain script has not. Videos are read by one process
-a core, all at once, as the workers of a training run do. `rates` is what a GPU is asked for, and is left out
-where there is none, unless named by --only.
+Both ways take turns (A B A B ...), so that other work on the machine affects both. A figure is the median
+of the rounds; a call that is not counted precedes each. The functions plain_* are the straightforward way,
+without huge pages. One process for each core reads videos, like the workers of a training run.
+`rates` is for GPUs, and is left out without one, unless you name it with --only.
 """
 import argparse
 import contextlib
 import copy
 import ctypes
-import multiprocessing
 import os
 import platform
-import re
 import statistics
 import sys
 import tempfile
@@ -36,27 +33,27 @@ from av.video.reformatter import VideoReformatter
 from joblib import cpu_count  # comes with scikit-learn
 from PIL import Image
 from sklearn.datasets import load_sample_images
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 from torchvision import transforms
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "CRNN"))
-import check_model_prediction
 import functions
-import UCF101_CRNN
-from functions import CNN3D, CRNN, Dataset_CRNN, DecoderRNN, EncoderCNN, ResCNNEncoder, Video, frame_path
+import runs
+from functions import CNN3D, CRNN, Dataset_CRNN, DecoderRNN, EncoderCNN, ResCNNEncoder
+from videos import Video, frame_path
 
 CPU = torch.device("cpu")
 PATTERNS = ("v_*", "*.avi")  # of the frame folders and the files that write_videos makes
 UCF101_VIDEOS, NUM_CLASSES = 13320, 101
 RESNET152_FLOP = 2 * 11.51e9  # a frame of 224x224: torchvision's count of multiply-adds, each two operations
 PARAMETERS = dict(  # name: (default, with --quick, help)
-    rounds=(5, 2, "rounds that count; twice as many of reading, half as many of epochs and ResNet-152"),
+    rounds=(5, 2, "rounds that count; twice as many of reading, half as many of kept clips and ResNet-152"),
     videos=(16, 2, "different videos to read"),
     length=(180, 40, "their frames; a video of UCF101 has 186 on average"),
-    epoch_videos=(32, 8, "epochs: videos in an epoch, and in a test"),
-    minutes=(10.0, 0.2, "long: length of the video"),
-    long_clips=(60, 5, "long: clips of it"),
+    phone_videos=(4, 2, "kept: videos as phones write them"),
+    phone_seconds=(20, 1, "kept: their length"),
+    phone_height=(1080, 108, "kept: their height"),
     frames=(28, 10, "frames of a clip"),
     size=(224, 64, "height and width of a clip, but of Conv3D's"),
     conv3d_x=(256, 64, "Conv3D: height of a clip"),
@@ -66,7 +63,6 @@ PARAMETERS = dict(  # name: (default, with --quick, help)
     feature_batch=(40, 4, "ResNetCRNN: videos a step, on features"),
     frame_batch=(2, 2, "ResNetCRNN: videos a step, on frames"),
     resnet_frames=(128, 16, "ResNet-152: frames at once"),
-    folders=(13320, 500, "listing: frame folders"),
     peak_tflops=(989.0, 989.0, "rates: the card's dense bf16 peak (H100 SXM: 989)"),
 )
 
@@ -106,7 +102,7 @@ def synchronize() -> None:
 
 @contextlib.contextmanager
 def plain_memory():
-    """Without the huge pages that functions.py asks for."""
+    """Without the huge pages that runs.py asks for."""
     set_huge_pages(False)
     yield
     set_huge_pages(True)
@@ -115,17 +111,6 @@ def plain_memory():
 def set_huge_pages(on: bool) -> None:
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(41, int(not on), 0, 0, 0)  # PR_SET_THP_DISABLE
-
-
-def peak_memory() -> int:
-    """The most bytes that this process ever held."""
-    status = Path("/proc/self/status")
-    if status.exists():  # getrusage may begin with the parent's number
-        return 1024 * int(re.search(r"VmHWM:\s*([0-9]+)", status.read_text())[1])
-    import resource  # POSIX
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else 1024 * peak
 
 
 def print_row(*cells: str) -> None:
@@ -227,114 +212,59 @@ def reading(args, folder: Path) -> None:
               f"pixels within {off_film.abs().max():.0f}/255")
 
 
-def read_epoch(loader: DataLoader) -> None:
-    for _ in loader:
-        pass
+def write_phone_videos(folder: Path, args) -> list[Video]:
+    """Write H.264 files with a key frame each second: 30 frames a second, 16:9."""
+    height, width = args.phone_height, args.phone_height * 16 // 9 // 2 * 2
+    photo = Image.fromarray(load_sample_images().images[0]).resize((width + 240, height + 240))
+    paths = [str(folder / f"phone{n}.mp4") for n in range(args.phone_videos)]
+    for n, path in enumerate(paths):
+        with av.open(path, "w") as container:
+            stream = container.add_stream("libx264", rate=30, options={"preset": "ultrafast", "g": "30"})
+            stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+            for t in range(30 * args.phone_seconds):
+                shift = 120 - abs((t + 10 * n) % 240 - 120)
+                image = np.asarray(photo)[shift:shift + height, 2 * shift:2 * shift + width]
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(image), "rgb24")))
+            container.mux(stream.encode())
+    return [Video(path, path, "Action", "", label=0) for path in paths]
 
 
-def ways_of_clips(args, model, videos: list[Video], clips: int) -> list:
-    """Read for an epoch; read for a test; test."""
-    settings = argparse.Namespace(clips=clips, batch_size=10, seed=0, num_workers=cpu_count())
-    dataset = Dataset_CRNN(videos, list(range(1, args.frames + 1)), args.size, args.size, clips=clips)
-    train_loader = functions.make_loader(dataset, settings, shuffle=True)
-    test_loader = functions.make_loader(dataset, settings, shuffle=False)
-    return [partial(read_epoch, train_loader), partial(read_epoch, test_loader),
-            partial(functions.evaluate, model, CPU, test_loader, clips)]
+def kept(args, folder: Path) -> None:
+    """Print an epoch's reading of phone videos from kept clips, against decoding anew, and the first pass."""
+    videos, size = write_phone_videos(folder, args), 96
+    model = CRNN(EncoderCNN(size, size), DecoderRNN())
+    X = torch.randint(256, (len(videos), args.frames, 3, size, size), dtype=torch.uint8)
+    [step] = alternate(args.rounds, partial(make_step(model), X, torch.zeros(len(videos), dtype=torch.long)))
 
+    def read(loader):
+        for _ in loader:
+            pass
 
-def epochs(args, folder: Path) -> None:
-    """Print what five clips a video cost: the reading of an epoch, and a test of CRNN."""
-    model = make_model("CRNN", args)
-    for kind, pattern in zip(("JPEGs", ".avi"), PATTERNS, strict=True):
-        videos = find(folder, pattern, args.epoch_videos)
-        ways = ways_of_clips(args, model, videos, 1) + ways_of_clips(args, model, videos, 5)
-        seconds = alternate(max(1, args.rounds // 2), *ways)
-        epoch, read, test, epoch5, read5, test5 = (1000 * s / len(videos) for s in seconds)
-        print_row(f"an epoch's reading, a video of {args.length} frames, {kind}", f"1 clip: {epoch:.1f} ms",
-                  f"one of 5 clips: {epoch5:.1f} ms", f"{epoch5 / epoch:.1f} times as long", "")
-        print_row(f"a test of CRNN, a video of {args.length} frames, {kind}", f"1 clip: {test:.0f} ms",
-                  f"5 clips: {test5:.0f} ms", f"{test5 / test:.1f} times as long",
-                  f"reading alone {read:.1f} and {read5:.1f} ms")
+    for clips in (1, 5):
+        settings = argparse.Namespace(clips=clips, batch_size=len(videos), seed=0, num_workers=cpu_count(),
+                                      save_model_path=str(folder), cache_gb=10)
 
+        def first_pass(settings=settings):
+            for path in folder.glob("clips_*/*.npy"):
+                path.unlink()
+            return functions.keep_arrays(settings, None, CPU, [make_dataset()])[0]
 
-def write_long_video(folder: Path, args) -> str:
-    """Repeat the packets of an .avi."""
-    path, film = str(folder / "long.avi"), str(folder / "0.avi")
-    with av.open(path, "w") as long_video:
-        with av.open(film) as container:
-            stream = long_video.add_stream_from_template(container.streams.video[0])
-        for repeat in range(round(60 * 25 * args.minutes / args.length)):
-            with av.open(film) as container:
-                for packet in container.demux(video=0):
-                    if packet.size:  # the last one is empty
-                        packet.stream, packet.pts = stream, packet.dts + repeat * args.length
-                        packet.dts = packet.pts
-                        long_video.mux(packet)
-    return path
+        def make_dataset(clips=clips):
+            return Dataset_CRNN(videos, list(range(1, args.frames + 1)), size, size, clips=clips)
 
+        def first_epoch(settings=settings):
+            read(functions.make_loader(make_dataset(), settings, shuffle=True))
 
-def predict_long_video(path: str, args) -> tuple[float, int, int]:
-    """Returns (seconds, the most bytes held before, the most bytes held)."""
-    settings = {name: default for name, (default, *_) in UCF101_CRNN.PARAMETERS.items()}
-    settings.update(end_frame=args.frames + 1, img_x=args.size, img_y=args.size, clips=args.long_clips)
-    settings = argparse.Namespace(**settings)
-    trained = check_model_prediction.Trained("CRNN", make_model("CRNN", args), settings,
-                                             [f"Action{n}" for n in range(NUM_CLASSES)], {}, None)
-    before, started = peak_memory(), time.perf_counter()
-    check_model_prediction.predict_clips(trained, settings, path, CPU)
-    return time.perf_counter() - started, before, peak_memory()
-
-
-def long(args, folder: Path) -> None:
-    """Print the row of a long video, predicted in a process of its own."""
-    path = write_long_video(folder, args)
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-        seconds, before, peak = pool.submit(predict_long_video, path, args).result()
-    print_row(f"a video of {args.minutes:g} minutes, {args.long_clips} clips predicted by CRNN", "",
-              f"{seconds:.1f} s", "",
-              f"{peak / 2**20:.0f} MiB at the most, {(peak - before) / 2**20:.0f} more than before the video")
-
-
-class PeakMemory(Dataset):
-    """Clips, each with the bytes by which the most memory that its process ever held has grown."""
-
-    def __init__(self, dataset: Dataset):
-        self.dataset, self.first = dataset, None
-
-    def __len__(self):
-        return len(self.dataset)
-
-    def __getitem__(self, index):
-        self.first = self.first or peak_memory()
-        return self.dataset[index][0], peak_memory() - self.first
-
-
-def memory(args, folder: Path) -> None:
-    """Print the memory of a process that reads clips, in units of one batch of them."""
-    videos = find(folder, PATTERNS[0], 6 * args.batch)
-    dataset = Dataset_CRNN(videos, list(range(1, args.frames + 1)), args.size, args.size)
-    for X, grown in DataLoader(PeakMemory(dataset), args.batch, num_workers=1):
-        batch, most = X.nbytes, grown.max().item()
-    print_row(f"memory of a worker, above its start, with batches of {args.batch} clips", "",
-              f"{most / 2**20:.0f} MiB", "", f"{most / batch:.1f} batches of {batch / 2**20:.1f} MiB")
-
-
-def listing(args, folder: Path) -> None:
-    """Print the time to find, label and split frame folders."""
-    actions = [f"Action{n}" for n in range(NUM_CLASSES)]
-    data_path = folder / "listing"
-    for n in range(args.folders):
-        jpegs = data_path / f"v_{actions[n % NUM_CLASSES]}_g{n // NUM_CLASSES % 25 + 1:02d}_c{n:05d}"
-        jpegs.mkdir(parents=True)
-        Path(frame_path(str(jpegs), 1)).touch()
-
-    def split():
-        videos = functions.label_videos(functions.find_videos(str(data_path)), actions)
-        functions.split_videos(videos, "random", 42)
-
-    [seconds] = alternate(args.rounds, split)
-    print_row(f"finding, labelling and splitting {args.folders:,} frame folders", "", f"{seconds:.2f} s", "",
-              "")
+        with contextlib.redirect_stdout(None):
+            anew, seconds = (functions.make_loader(dataset, settings, shuffle=True)
+                             for dataset in (make_dataset(), first_pass()))
+            anew, again = alternate(max(1, args.rounds // 2), partial(read, anew), partial(read, seconds))
+            first, writing = alternate(1, first_epoch, first_pass)
+        anew, again, first, writing = (1000 * s / len(videos) for s in (anew, again, first, writing))
+        print_row(f"reading in an epoch, {args.phone_seconds} s of {args.phone_height}p, --clips {clips}",
+                  f"{anew:.0f} ms a video", f"{again:.1f} ms a video (kept clips)", f"{anew / again:.0f}x",
+                  f"CRNN's step at {size}x{size} takes {1000 * step / len(videos):.0f} ms a video; in the "
+                  f"first epoch reading takes {first:.0f} ms, writing kept clips {writing:.0f} ms")
 
 
 # ------------------------------------------------------------------------------ training steps
@@ -478,7 +408,10 @@ def resnet(args, folder: Path) -> None:
     X, y = make_clips("ResNetCRNN", args.frame_batch, args)
     videos, path = find(folder, "*.avi", args.feature_batch), folder / "features.npy"
     np.save(path, np.random.default_rng(0).random((1, args.frames, 2048), np.float32).astype(np.float16))
-    loader = DataLoader(functions.FeatureDataset(videos, [path] * len(videos), 1), len(videos), shuffle=True)
+    clips = Dataset_CRNN(videos, range(1, args.frames + 1), args.size, args.size)
+    dataset = functions.KeptDataset(clips, folder)
+    dataset.paths = [path] * len(videos)
+    loader = DataLoader(dataset, len(videos), shuffle=True)
     step = make_step(model)
     plain, ours = alternate(args.rounds, partial(make_plain_step(model), encoder.normalize(X), y),
                             lambda: [step(X, y) for X, y in loader])
@@ -547,7 +480,7 @@ def rates(args, folder: Path) -> None:
     jpegs = [video.path for video in find(folder, PATTERNS[0], args.videos)]
     [frames_read] = reading_rates(args, [(read_clip, jpegs)])
     print()
-    device = functions.get_device()  # sets TF32 and the like
+    device = runs.get_device()  # sets TF32 and the like
     print_row("rates", "float32", "as the scripts run", "ratio", "")
     print_row(*["---"] * 5)
     for name, epochs, batch in (("Conv3D", 15, args.batch), ("CRNN", 120, args.batch),
@@ -565,8 +498,7 @@ def rates(args, folder: Path) -> None:
                   f"reading meanwhile, on {cpu_count()} cores: {reading_seconds / 3600:.2f} h")
 
 
-ROWS = dict(reading=reading, epochs=epochs, long=long, memory=memory, listing=listing, crnn=crnn,
-            conv3d=conv3d, resnet=resnet, rates=rates)
+ROWS = dict(reading=reading, kept=kept, crnn=crnn, conv3d=conv3d, resnet=resnet, rates=rates)
 
 
 def cpu_name() -> str:
@@ -580,8 +512,6 @@ def cpu_name() -> str:
 def main():
     args = parse_args()
     rows = args.only or [name for name in ROWS if name != "rates" or torch.cuda.is_available()]
-    if os.name == "nt":  # peak_memory is of POSIX
-        rows = [name for name in rows if name not in ("long", "memory")]
     torch.manual_seed(0)
     print(f"{cpu_name()}, {cpu_count()} cores; torch {torch.__version__}, {torch.get_num_threads()} threads")
     if hasattr(os, "getloadavg"):

@@ -6,6 +6,7 @@ import os
 import pickle
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 os.environ["OMP_NUM_THREADS"] = "1"  # the tests' models are too small for more
@@ -207,10 +208,28 @@ def trained(small_data, tmp_path_factory):
     def get(model: str) -> Path:
         if model not in folders:
             folders[model] = tmp_path_factory.mktemp(model)
-            alone = model == "CRNN"  # in its own process, as a user does
-            done = (run(*arguments(model, small_data, folders[model])) if alone
-                    else train(model, small_data, folders[model]))
-            (folders[model] / "output.txt").write_text(done.stdout)
+            (folders[model] / "output.txt").write_text(train(model, small_data, folders[model]).stdout)
         return folders[model]
 
     return get
+
+
+SLOW_RUNS = {}  # {name of a test: its run, a function of small_data and an empty folder}, by the test files
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: item.name in SLOW_RUNS)  # last
+
+
+@pytest.fixture(scope="session", autouse=True)
+def slow_runs(request, tmp_path_factory):
+    """{name of a test: the future of its run}. The runs of the selected tests start with the session, one
+    after the other, on a core that the other tests leave idle."""
+    with ThreadPoolExecutor(1) as pool:
+        futures = {}
+        for item in request.session.items:
+            if item.name in SLOW_RUNS:
+                data, folder = request.getfixturevalue("small_data"), tmp_path_factory.mktemp("slow")
+                futures[item.name] = pool.submit(SLOW_RUNS[item.name], data, folder)
+        yield futures
+        pool.shutdown(cancel_futures=True)

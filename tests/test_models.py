@@ -1,19 +1,14 @@
-"""The models, and the functions that train and test them on any loader.
-
-Names, counts and shapes are the published ones, and what makes a model fast changes nothing that it computes.
-"""
-import argparse
+"""The models: names, counts and shapes are the published ones; what makes them fast changes no number."""
 import copy
 
 import pytest
 import torch
 import torch.nn.functional as F
-from torch.utils.data import DataLoader, Dataset, TensorDataset
 from torchvision.models import resnet152
 
 import functions
-import UCF101_CRNN
-from functions import CNN3D, CRNN, DecoderRNN, EncoderCNN, Features, InputError, ResCNNEncoder
+from functions import CNN3D, CRNN, DecoderRNN, EncoderCNN, Features, ResCNNEncoder
+from runs import InputError
 
 
 def count(model, trained_only=False):
@@ -198,127 +193,3 @@ def test_data_parallel_equals_one_gpu():
     clip = torch.randint(256, (5, 4, 3, 40, 40), dtype=torch.uint8, device="cuda")
     with torch.no_grad():
         torch.testing.assert_close(torch.nn.DataParallel(model)(clip), model(clip), rtol=2e-2, atol=2e-2)
-
-
-# ------------------------------------------------------------------------------ training and testing
-
-CPU = torch.device("cpu")
-
-
-def default_args(**changes) -> argparse.Namespace:
-    """The parameters of a training script as they stand in its block."""
-    defaults = {name: default for name, (default, *_) in UCF101_CRNN.PARAMETERS.items()}
-    return argparse.Namespace(**defaults | changes)
-
-
-class OwnDataset(Dataset):
-    """What a learner writes: dark clips are 0, bright ones 1."""
-
-    def __len__(self):
-        return 21
-
-    def __getitem__(self, index):
-        generator = torch.Generator().manual_seed(index)
-        bright = index % 2
-        return torch.rand(9, 3, 49, 49, generator=generator) / 2 + bright, bright
-
-
-def small_crnn() -> CRNN:
-    torch.manual_seed(0)
-    return CRNN(EncoderCNN(49, 49, 16, 16, 0, 16), DecoderRNN(16, 1, 16, 16, 0, 2))
-
-
-def test_a_learners_own_dataset_and_dataloader_train_and_are_tested():
-    """No sampler of ours, and a last batch that is not full: losses and scores count every clip."""
-    model, args = small_crnn(), default_args(epochs=6)
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
-    loader = DataLoader(OwnDataset(), batch_size=8, shuffle=True)
-    for epoch in range(args.epochs):
-        functions.train_one_epoch(model, CPU, loader, optimizer, epoch, args)
-    loss, accuracy = functions.evaluate(model, CPU, loader)
-    assert accuracy == 1 and loss < 0.1
-    X, y = next(iter(DataLoader(OwnDataset(), batch_size=21)))
-    wrong = TensorDataset(X, 1 - y)  # of tensors, all labels wrong
-    assert functions.evaluate(model, CPU, DataLoader(wrong, batch_size=5))[1] == 0
-    wrong = TensorDataset(X, y.where(torch.arange(21) > 0, 1 - y))  # one of them is
-    assert functions.evaluate(model, CPU, DataLoader(wrong, batch_size=5))[1] == pytest.approx(20 / 21)
-
-
-def test_the_mean_of_several_clips_is_that_of_their_probabilities():
-    """Not of their logits, in which one sure clip outweighs many."""
-    logits = torch.tensor([[[9.0, 0.0], [0.0, 1.0], [0.0, 1.0]],
-                           [[0.0, 2.0], [1.0, 0.0], [1.0, 0.0]]])  # (2, 3, 2)
-    loader = DataLoader(TensorDataset(logits, torch.tensor([0, 1])), batch_size=2)
-    found, labels = functions.predict(torch.nn.Identity(), CPU, loader, clips=3)
-    torch.testing.assert_close(found.exp(), logits.double().softmax(2).mean(1))
-    assert labels.tolist() == [0, 1]
-    loss, accuracy = functions.evaluate(torch.nn.Identity(), CPU, loader, clips=3)
-    right = logits.double().softmax(2).mean(1)[[0, 1], [0, 1]]
-    assert loss == pytest.approx(-right.log().mean().item()) and accuracy == (right > 0.5).double().mean()
-
-
-def test_the_defaults_draw_no_random_number():
-    """clips 1 and augment none are the tutorial: an epoch without dropout leaves the generator as seeded."""
-    model, args = small_crnn(), default_args()
-    optimizer = torch.optim.Adam(model.parameters())
-    loader = DataLoader(OwnDataset(), batch_size=8, generator=torch.Generator())
-    functions.train_one_epoch(model, CPU, loader, optimizer, 3, args)
-    state = torch.get_rng_state()
-    assert torch.equal(state, torch.manual_seed(args.seed + 3).get_state())  # of this epoch, as a resumed run
-    functions.train_one_epoch(model, CPU, loader, optimizer, 3, default_args(augment="crop"))
-    assert not torch.equal(state, torch.get_rng_state())
-
-
-def position_clips(N: int, T: int, C: int, H: int, W: int) -> torch.Tensor:
-    """Pixels that tell where they stand, all frames and channels alike: uint8 (N, T, C, H, W)."""
-    frame = torch.linspace(40, 110, H)[:, None] + torch.linspace(0, 110, W)[None]
-    return frame.to(torch.uint8).expand(N, T, C, H, W).contiguous()
-
-
-@pytest.mark.parametrize("how", ["crop", "crop_flip"])
-@pytest.mark.parametrize("channels", [1, 3])
-def test_a_clip_is_cropped_as_one_and_each_clip_otherwise(how, channels):
-    clips = position_clips(64, 5, channels, 40, 60)
-    for X in (clips, clips.transpose(1, 2)):  # as CRNN has it, as Conv3D has it
-        torch.manual_seed(3)
-        cropped = functions.augment(X, how)
-        assert cropped.shape == X.shape and cropped.dtype == torch.uint8
-        flat = cropped.flatten(1, 2)  # (64, 5 * channels, 40, 60)
-        assert torch.equal(flat, flat[:, :1].expand_as(flat))  # all frames and channels alike
-        assert len({tuple(clip[0].flatten().tolist()) for clip in flat}) > 55
-        mirrored = (flat[:, 0, :, 0] > flat[:, 0, :, -1]).any(1).double().mean()  # brighter on the left
-        assert 0.25 < mirrored < 0.75 if how == "crop_flip" else mirrored == 0
-        span = flat[:, 0].amax((1, 2)).int() - flat[:, 0].amin((1, 2)).int()  # of 180 grey levels
-        assert span.min() > 0.7 * 180 and 0.85 * 180 < span.double().mean() < 180  # gentle, and a crop
-        torch.manual_seed(3)
-        assert torch.equal(functions.augment(X, how), cropped)  # the same seed, the same crops
-        assert not torch.equal(functions.augment(X, how), cropped)
-    assert functions.augment(clips, "none") is clips
-
-
-def test_the_cosine_rate_warms_up_shortly_and_falls_to_nothing():
-    rate = [functions.cosine_rate(0.1, step / 1000) for step in range(1001)]
-    top = rate.index(max(rate))
-    assert 30 <= top <= 60 and 0.095 < rate[top] <= 0.1
-    assert 0 < rate[0] < 0.01 and rate[-1] < 1e-6
-    assert rate[:top] == sorted(rate[:top]) and rate[top:] == sorted(rate[top:], reverse=True)
-    assert rate[500] == pytest.approx(0.05, rel=1e-6)
-
-
-def test_the_rate_of_a_step_depends_on_epoch_and_step_alone():
-    """So a resumed run needs no more than the number of its epoch."""
-    loader = DataLoader(OwnDataset(), batch_size=8)  # 3 steps
-    for schedule, expected in (("cosine", functions.cosine_rate(0.5, (3 + 2 / 3) / 4)), ("constant", 0.25)):
-        model = small_crnn()
-        optimizer = torch.optim.SGD(model.parameters(), lr=0.25)
-        args = default_args(epochs=4, lr_schedule=schedule, learning_rate=0.5)
-        functions.train_one_epoch(model, CPU, loader, optimizer, 3, args)
-        assert optimizer.param_groups[0]["lr"] == pytest.approx(expected)
-
-
-def test_a_loss_that_is_not_finite_ends_the_run_with_what_to_do():
-    model = small_crnn()
-    optimizer = torch.optim.Adam(model.parameters())
-    clips = TensorDataset(torch.full((2, 9, 3, 49, 49), torch.nan), torch.tensor([0, 1]))
-    with pytest.raises(InputError, match="loss of epoch 1 is nan: lower --learning_rate"):
-        functions.train_one_epoch(model, CPU, DataLoader(clips, 2), optimizer, 0, default_args())

@@ -4,6 +4,7 @@ import re
 import shutil
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
+import check_model_prediction
 import UCF101_3DCNN
 from conftest import (
     ACTIONS,
@@ -117,6 +119,44 @@ def test_a_list_of_the_folder_above_knows_the_videos_of_the_folder_trained_on(tm
     assert (table == "new").sum() == 8
 
 
+def test_a_table_of_labelled_videos_gets_its_accuracy_on_each_side(tmp_path):
+    rows = []
+    for action, n in itertools.product(("Bend", "Wave"), range(4)):
+        write_video(tmp_path / "data" / f"{action} {n}.mp4", make_images(n))
+        write_video(tmp_path / "new" / f"{action} {n}.mp4", make_images(9 + n, count=14))
+        rows.append((f"{action} {n}.mp4", action, "test" if n == 3 else "train"))
+    table = pd.DataFrame(rows, columns=["video", "action", "split"])
+    table.to_csv(tmp_path / "data" / "videos.csv", index=False)
+    table[["video", "action"]].to_csv(tmp_path / "new" / "new.csv", index=False)
+    old, new = tmp_path / "data" / "videos.csv", tmp_path / "new" / "new.csv"
+    train("Conv3D", tmp_path, tmp_path / "out", "--data_path", old, "--split", "given",
+          "--action_name_path", "none")
+    words = ["--save_model_path", tmp_path / "out", "--output", tmp_path / "list.pkl", "--data_path"]
+    for path, sides in ((old, {"train": 6, "test": 2}), (new, {"new": 8})):
+        out = predict(*words, path).stdout
+        assert pd.read_pickle(tmp_path / "list.pkl")["split"].value_counts().to_dict() == sides
+        for side, count in sides.items():
+            assert re.search(rf"^Accuracy {side} .* of {count} videos", out, re.M)
+    with open(new, "a") as file:
+        file.write("../data/Bend 0.mp4,Surf\n")
+    assert_refused(predict(*words, new, check=False), "unknown actions: Surf")
+
+
+def test_a_list_uses_kept_clips_and_writes_none(trained, small_data, tmp_path, monkeypatch):
+    shutil.copytree(trained("CRNN"), tmp_path / "out")
+    words = ["--save_model_path", tmp_path / "out", "--output", tmp_path / "list.pkl"]
+    [kept] = (tmp_path / "out").glob("clips_*")
+    files = sorted(kept.iterdir())
+    monkeypatch.setattr("functions.read_frames", None)  # nothing is read
+    predict(*words)
+    table = pd.read_pickle(tmp_path / "list.pkl")
+    monkeypatch.undo()
+    files.pop().unlink()
+    predict(*words)
+    pd.testing.assert_frame_equal(table, pd.read_pickle(tmp_path / "list.pkl"))
+    assert sorted(kept.iterdir()) == files
+
+
 def test_names_of_ucf101_are_known_in_any_case(trained, small_data, tmp_path):
     for path in (small_data / "jpegs").iterdir():
         shutil.copytree(path, tmp_path / "data" / path.name.replace("Pushups", "PushUps"))
@@ -173,14 +213,14 @@ def test_a_folder_of_videos_says_what_it_passes_over(trained, tmp_path):
     out = predict("--save_model_path", trained("Conv3D"), "--video", tmp_path / "day").stdout
     assert re.findall(r"^(\S+)$", out, re.M) == ["a.mp4", "b.mp4", "frames"]
     reasons = " ".join(re.search(r"^Skipped ([^/]+),", out, re.M)[1].split())
-    assert reasons == "pictures beside videos or folders: 1, folders too deep: 1"
+    assert reasons == "images without a number, or beside videos: 1, folders too deep: 1"
 
 
 def test_without_clips_a_longer_video_says_which_seconds_were_looked_at(trained, tmp_path):
     write_video(tmp_path / "long.mp4", make_images(2, count=60), rate=10)
     words = ["--save_model_path", trained("Conv3D"), "--video", tmp_path / "long.mp4"]
     out = predict(*words).stdout
-    assert "(seconds 0.0 to 0.9 of 5.9 were looked at; --clips 7 sees " in out
+    assert "(from seconds 0.0 to 0.9 of 5.9; use --clips 7 to see more)" in out
     write_video(tmp_path / "long.mp4", make_images(2, count=10), rate=10)
     assert "--clips" not in predict(*words).stdout  # nothing is left
 
@@ -190,7 +230,7 @@ def test_with_clips_it_says_what_happens_when(trained, tmp_path):
     write_video(tmp_path / "long.mp4", make_images(2, count=60), rate=10)
     words = ["--save_model_path", trained("Conv3D"), "--video", tmp_path / "long.mp4"]
     table, out = predict_table(tmp_path, *words, "--clips", "6")
-    assert "the mean of 6 clips" in out and "sees the rest" not in out
+    assert "the mean of 6 clips" in out and "to see more" not in out
     assert len(table) == 6 * len(ACTIONS)
     clips = table.drop_duplicates("start")
     np.testing.assert_allclose(clips["start"], [0, 1, 2, 3, 4, 5], atol=0.01)  # 60 frames, clips of 10
@@ -235,7 +275,7 @@ def test_of_a_short_video_no_clip_is_taken_twice(trained, tmp_path):
     assert "the mean of 3 clips" in predict(*words).stdout
     write_video(tmp_path / "short.mp4", make_images(2, count=7))
     table, out = predict_table(tmp_path, *words)
-    assert len(table) == 3 and "(3 frames shorter than a clip: the last one is held)" in out
+    assert len(table) == 3 and "(3 frames shorter than a clip: the last frame is held)" in out
 
 
 PLOTS = {"one clip": (12, "1"), "a dozen clips": (90, "12"), "many clips": (90, "60")}
@@ -279,6 +319,42 @@ def test_a_folder_of_videos_and_a_name_that_looks_like_a_protocol(trained, tmp_p
     assert sorted(set(table["video"])) == ["films/b.mp4", "films/deep/c.mov", "films/frames", "take:2.avi"]
 
 
+FONTLESS = ["走路", "弯腰", "Wave"]
+
+
+@pytest.mark.parametrize("fonts", ["none", "installed"])
+def test_names_that_the_usual_font_lacks_can_be_told_apart(fonts, monkeypatch, capsys):
+    if fonts == "none":
+        monkeypatch.setattr(check_model_prediction.font_manager, "findSystemFonts", list)
+    shown = check_model_prediction.fit_fonts(FONTLESS)
+    reported = "no installed font has" in capsys.readouterr().out
+    if fonts == "none":
+        assert reported and list(shown.values()) == [r"\u8d70\u8def", r"\u5f2f\u8170", "Wave"]
+    elif reported:
+        pytest.skip("no installed font has Chinese letters")
+    else:
+        assert shown == {name: name for name in FONTLESS}
+
+
+CLOCKS = {  # seconds at which 12 frames and then 12 more are shown; of the second dozen
+    "a recording that began earlier": (3600, 3600.48, 0.48),
+    "two files joined: back": (10, 10, 0.48),
+    "a recorder that was restarted: far ahead": (0, 80_000, 0.48),
+    "a still moment": (0, 3.48, 3.48),
+}
+
+
+@pytest.mark.parametrize("case", CLOCKS)
+def test_a_clock_that_jumps_goes_on(case, monkeypatch):
+    first, second, expected = CLOCKS[case]
+    seconds = [start + number / 25 for start in (first, second) for number in range(12)]
+    frames = [(number, SimpleNamespace(time=second)) for number, second in enumerate(seconds, start=1)]
+    monkeypatch.setattr(check_model_prediction, "decode", lambda path: frames)
+    times = check_model_prediction.frame_times("film.ts")
+    assert times[:12] == pytest.approx([number / 25 for number in range(12)], abs=1e-6)
+    assert times[12:] == pytest.approx([expected + number / 25 for number in range(12)], abs=1e-6)
+
+
 # ------------------------------------------------------------------------------ speed of motion
 
 
@@ -302,9 +378,9 @@ def test_the_frame_rate_of_the_training_is_that_of_prediction(trained_at_60, tmp
         out = predict("--checkpoint", trained_at_60, "--video", tmp_path / f"{rate}.mp4").stdout
         notes[rate] = "".join(re.findall(r"\((.*frames a second, .*)\)", out))
     assert notes[60] == notes[50] == notes[1000] == ""
-    assert notes[30] == "30 frames a second, the training's had 60: movements look faster than in training"
-    assert notes[120] == "120 frames a second, the training's had 60: every second frame is taken"
-    assert "every 3th" not in notes[180] and re.search("every (third|3rd) frame is taken", notes[180])
+    assert notes[30] == "30 frames a second, but 60 in training: movements look faster than in training"
+    assert notes[120] == "120 frames a second, but 60 in training: every second frame is used"
+    assert "every 3th" not in notes[180] and "every third frame is used" in notes[180]
 
 
 def test_of_a_file_that_is_twice_as_fast_every_second_frame_is_taken(trained, tmp_path):
@@ -314,10 +390,10 @@ def test_of_a_file_that_is_twice_as_fast_every_second_frame_is_taken(trained, tm
     write_video(tmp_path / "fast.mp4", images, rate=50)
     words = ["--checkpoint", tmp_path / "at_25.pth", "--video", tmp_path / "fast.mp4"]
     table, out = predict_table(tmp_path, *words)
-    assert "50 frames a second, the training's had 25: every second frame is taken" in out
+    assert "50 frames a second, but 25 in training: every second frame is used" in out
     assert table["end"].max() == pytest.approx(0.36, abs=0.01)  # 10 frames at 25 a second
     asked, out = predict_table(tmp_path, *words, "--skip_frame", "2")
-    assert "every second frame is taken" not in out  # it was asked for
+    assert "every second frame is used" not in out  # it was asked for
     pd.testing.assert_frame_equal(table, asked)
     other, out = predict_table(tmp_path, *words, "--skip_frame", "1")
     assert "frames a second" not in out and not np.allclose(mean_of(other), mean_of(table))
@@ -355,13 +431,21 @@ def test_an_output_that_cannot_be_written_is_refused_before_predicting(case, tra
     assert done.stdout == ""
 
 
+def test_a_list_that_cannot_be_written_beside_the_script_is_refused_first(trained, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr(check_model_prediction, "REPO", tmp_path / "file")  # as in a read-only installation
+    monkeypatch.setattr(check_model_prediction, "predict", None)
+    done = predict("--save_model_path", trained("Conv3D"), check=False)
+    assert_refused(done, "--output FILE is needed", str(tmp_path / "file"))
+
+
 def test_a_picture_is_of_one_video(trained, tmp_path):
     for number in (1, 2):
         write_video(tmp_path / "films" / f"{number}.mp4", make_images(number))
     for videos in ([tmp_path / "films" / "1.mp4", tmp_path / "films" / "2.mp4"], [tmp_path / "films"]):
         done = predict("--save_model_path", trained("Conv3D"), "--plot", tmp_path / "a.png",
                        "--video", *videos, check=False)
-        assert_refused(done, "--plot draws one video; --video names 2")
+        assert_refused(done, "--plot draws one video, but --video names 2")
         assert "1.mp4\n" not in done.stdout and not (tmp_path / "a.png").exists()
 
 
@@ -377,7 +461,7 @@ def test_what_cannot_be_predicted_is_named_and_the_rest_is_predicted(trained, tm
     assert done.returncode == 1 and "Traceback" not in done.stderr and "\ngood.avi\n" in done.stdout
     errors = done.stderr.splitlines()
     assert len(errors) == 3 and all(line.startswith("Error: ") for line in errors)
-    expected = [("broken.mp4", "can be read"), ("folder", "can be read"), ("none.mp4", "o such file")]
+    expected = [("broken.mp4", "cannot be read as"), ("folder", "can be read"), ("none.mp4", "o such file")]
     for line, words in zip(errors, expected, strict=True):
         assert all(word in line for word in words), line
     assert len(pd.read_csv(tmp_path / "table.csv")) == len(ACTIONS)
@@ -402,7 +486,7 @@ def test_wrong_flags_are_named(case, tmp_path, monkeypatch):
 def test_a_checkpoint_that_tells_its_sizes_takes_no_flags_of_raw_weights(trained, small_data):
     done = predict("--save_model_path", trained("Conv3D"), "--frames", 4,
                    "--video", small_data / "jpegs" / "v_Punch_g03_c01", check=False)
-    assert_refused(done, "tells its actions, sizes and frames")
+    assert_refused(done, "holds its actions, sizes and frames")
 
 
 def test_a_list_with_an_action_that_the_model_was_not_trained_on_is_refused(trained, small_data, tmp_path):
@@ -484,18 +568,18 @@ WRONG_WEIGHTS = {  # flags, what the message must name
     "no checkpoint": ("--model CRNN --save_model_path {root}/empty", ["empty holds no CRNN_epoch"]),
     "no checkpoint of any model": ("--save_model_path {root}/empty", ["empty holds no", "train"]),
     "no values": ("--save_model_path {root}/other", ["no checkpoint in", "other can be read"]),
-    "other model": ("--model CRNN --checkpoint {conv3d}", ["no checkpoint of CRNN but of Conv3D"]),
-    "half the weights": ("--checkpoint {cnn}", ["name the encoder's and the decoder's file"]),
+    "other model": ("--model CRNN --checkpoint {conv3d}", ["a checkpoint of Conv3D, not of CRNN"]),
+    "half the weights": ("--checkpoint {cnn}", ["name the files of both encoder and decoder"]),
     "other sizes": ("--checkpoint {cnn} {rnn} --img_x 99 --action_name_path {actions}",
                     ["does not fit this model", "fc1.weight"]),
     "no file": ("--checkpoint {root}/none.pth", ["none.pth: no such file"]),
-    "no list of actions": ("--checkpoint {cnn} {rnn} --img_x 40", ["knows 3 actions", "--action_name_path"]),
+    "no list of actions": ("--checkpoint {cnn} {rnn} --img_x 40", ["has 3 actions", "--action_name_path"]),
     "a whole pickled model": ("--checkpoint {root}/whole.pth", ["whole.pth", "state_dict()"]),
     "two channels": ("--checkpoint {root}/two.pth --action_name_path {actions}", ["two.pth", "2 channels"]),
     "foreign weights": ("--checkpoint {root}/foreign.pth", ["foreign.pth", "Conv3D, CRNN or ResNetCRNN"]),
     "half a checkpoint": ("--checkpoint {root}/half.pth", ["half.pth"]),
-    "a tensor": ("--checkpoint {root}/tensor.pth", ["tensor.pth is damaged or no checkpoint"]),
-    "a text": ("--checkpoint {root}/text.pth", ["text.pth is damaged or no checkpoint"]),
+    "a tensor": ("--checkpoint {root}/tensor.pth", ["tensor.pth is damaged or not a checkpoint"]),
+    "a text": ("--checkpoint {root}/text.pth", ["text.pth is damaged or not a checkpoint"]),
 }
 
 

@@ -47,10 +47,10 @@ def test_every_flag_and_file_it_mentions_exists():
         assert anchor in headings, anchor
 
 
-LISTS = {  # a part of a recipe's comment: the files that it reads, and the (name, action, given) that it gives
+LISTS = {  # a part of a recipe's comment: the files that it reads, and the (name, action, given) it gives
     "path number": ({"list.txt": "a b/1.mp4 1\n2.mp4 0\n", "classes.txt": "Wave\nBend\n"},
                     {("a b/1", "Bend", ""), ("2", "Wave", "")}),
-    "other column names": ({"labels.csv": "path,class\n\"a b/1.mp4\",001\n2.mp4,None\n"},
+    "other column names": ({"labels.csv": "path,class\na b/1.mp4,001\n2.mp4,None\n"},
                            {("a b/1", "001", ""), ("2", "None", "")}),
     "one list for training": ({"train.csv": "video,action\na b/1.mp4,Bend\n",
                                "val.csv": "video,action\n2.mp4,Bend\n"},

@@ -1,0 +1,619 @@
+"""A run that cannot be lost: parameters, kills, full disks, damage, locks, checkpoints, several processes."""
+import argparse
+import ast
+import filecmp
+import importlib
+import inspect
+import os
+import pickle
+import re
+import runpy
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+import check_model_prediction
+import functions
+import runs
+import videos
+from conftest import (
+    ACTIONS,
+    REPO,
+    SCRIPTS,
+    SLOW_RUNS,
+    Payload,
+    arguments,
+    as_before_these_parameters,
+    assert_refused,
+    assert_same_run,
+    damage,
+    histories,
+    load,
+    make_images,
+    predict,
+    run,
+    run_here,
+    train,
+    write_frames,
+    write_video,
+)
+
+MODELS = list(SCRIPTS)
+MODULES = {model: importlib.import_module(script.stem) for model, script in SCRIPTS.items()}
+posix = pytest.mark.skipif(os.name == "nt", reason="uses signals and limits of POSIX")
+
+# ------------------------------------------------------------------------------ one experiment, three scripts
+
+
+@pytest.mark.parametrize("name", ["runs.py", "videos.py", "functions.py"])
+@pytest.mark.parametrize("folder", ["CRNN", "ResNetCRNN"])
+def test_each_folder_has_the_same_file(name, folder):
+    equal = filecmp.cmp(REPO / "Conv3D" / name, REPO / folder / name, shallow=False)
+    assert equal, f"copy it again: cp Conv3D/{name} {folder}/{name}"
+
+
+@pytest.mark.parametrize("module", [runs, videos, functions])
+def test_the_table_at_the_top_of_a_file_lists_its_sections(module):
+    listed = re.findall(r"^    ([0-9]\. .+)$", module.__doc__, re.M)
+    sections = re.findall(r"^# -{70,} ([0-9]\. .+)$", inspect.getsource(module), re.M)
+    assert len(listed) == len(sections) > 4
+    for line, section in zip(listed, sections, strict=True):
+        assert line.startswith(section)
+        names = line[len(section):].split(":")[0].split(",")
+        assert all(hasattr(module, name.strip()) for name in names), line
+
+
+@pytest.mark.parametrize("module, above", [(runs, {"videos", "functions"}), (videos, {"functions"})])
+def test_a_file_imports_none_that_stands_above_it(module, above):
+    imported = set()
+    for node in ast.walk(ast.parse(inspect.getsource(module))):
+        imported |= {node.module} if isinstance(node, ast.ImportFrom) else set()
+        imported |= {alias.name for alias in node.names} if isinstance(node, ast.Import) else set()
+    assert not imported & {*above, *(script.stem for script in SCRIPTS.values())}
+
+
+def test_the_scripts_differ_in_their_parameters_dataset_and_model_only():
+    mains = {model: inspect.getsource(module.main) for model, module in MODULES.items()}
+    assert mains["Conv3D"] == mains["CRNN"] == mains["ResNetCRNN"]
+    assert len(mains["CRNN"].splitlines()) <= 35
+    for module in MODULES.values():
+        own = {name: list(inspect.signature(value).parameters) for name, value in vars(module).items()
+               if inspect.getmodule(value) is module}
+        assert own == {"main": [], "build_model": ["args", "num_classes"], "make_dataset": ["args", "videos"]}
+
+
+def test_it_runs_from_any_folder_and_a_folder_taken_away_still_trains(small_data, tmp_path):
+    away = tmp_path / "away"
+    shutil.copytree(REPO / "CRNN", away / "CRNN", ignore=shutil.ignore_patterns("model_ckpt*", "__pycache__"))
+    (away / "UCF101actions.pkl").write_bytes(pickle.dumps(ACTIONS))
+    command = arguments("CRNN", small_data, "here", "--epochs", "1")
+    command[1] = "UCF101_CRNN.py"
+    at = command.index("--action_name_path")
+    del command[at:at + 2]
+    run(*command, cwd=away / "CRNN")
+    assert (away / "CRNN" / "here" / "CRNN_epoch1.pth").exists()  # relative to where one stands
+
+
+# ------------------------------------------------------------------------------ parameters
+
+DEFAULTS = {  # as the original tutorial has them; what came later means "as before"
+    "common": dict(split="random", seed=42, begin_frame=1, end_frame=29, skip_frame=1, clips=1, cache_gb=10,
+                   augment="none", lr_schedule="constant", log_interval=10, resume=False,
+                   keep_all_epochs=False, demo=False),
+    "Conv3D": dict(img_x=256, img_y=342, channels=3, epochs=15, batch_size=30, learning_rate=1e-4,
+                   dropout=0.2),
+    "CRNN": dict(img_x=224, img_y=224, epochs=120, batch_size=30, learning_rate=1e-4, dropout=0.3),
+    "ResNetCRNN": dict(res_size=224, epochs=120, batch_size=40, learning_rate=1e-3, dropout=0.3,
+                       resnet_weights="IMAGENET1K_V1", cache_features=True),
+}
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_the_defaults_are_the_tutorials_and_help_names_every_parameter(model):
+    defaults = {name: default for name, (default, *_) in MODULES[model].PARAMETERS.items()}
+    expected = DEFAULTS["common"] | DEFAULTS[model]
+    assert {name: defaults[name] for name in expected} == expected
+    text = run_here(SCRIPTS[model], "--help").stdout
+    assert set(defaults) <= set(re.findall(r"^  --(\w+)\b", text, re.M))
+
+
+@pytest.fixture(scope="session")
+def wrong(tmp_path_factory) -> Path:
+    """A folder of what is no data."""
+    root = tmp_path_factory.mktemp("wrong")
+    (root / "empty").mkdir()
+    for action in ("Wave", "Bend", "Punch"):
+        write_frames(root / "mixed" / f"v_{action}_g01_c01", make_images(0, count=1))
+    (root / "file").write_text("")
+    return root
+
+
+BAD_COMMANDS = {  # the flags, the exit status, what the message must name; {wrong} is the folder above
+    "no data_path": ("--data_path {wrong}/none", 1, ["none is neither a folder nor a table", "--demo"]),
+    "no videos": ("--data_path {wrong}/empty", 1, ["empty holds no video"]),
+    "some unknown actions": ("--data_path {wrong}/mixed", 1, ["Bend, Wave", "--action_name_path none"]),
+    "frames too small": ("--img_x 20", 1, ["20x40 are too small", "33x33"]),
+    "begin at end": ("--begin_frame 11", 1, ["--begin_frame 11", "--end_frame 11"]),
+    "no such split": ("--split half", 1, ["--split half", "neither a file nor", "group"]),
+    "save_model_path is a file": ("--save_model_path {wrong}/file", 1, ["--save_model_path", "exists"]),
+    "BatchNorm of one value": ("--batch_size 17", 1, ["BatchNorm", "another --batch_size"]),  # 18 videos
+    "bad batch": ("--batch_size 0", 2, ["--batch_size"]),
+    "no clips": ("--clips 0", 2, ["--clips"]),
+    "fewer gigabytes than none": ("--cache_gb -1", 2, ["--cache_gb"]),
+    "unknown augment": ("--augment zoom", 2, ["--augment", "crop_flip"]),
+    "unknown schedule": ("--lr_schedule step", 2, ["--lr_schedule", "cosine"]),
+    "unknown flag": ("--batchsize 3", 2, ["--batchsize"]),
+}
+
+
+@pytest.mark.parametrize("case", BAD_COMMANDS)
+def test_bad_input_ends_in_one_message_and_leaves_no_output(case, wrong, small_data, tmp_path):
+    flags, status, words = BAD_COMMANDS[case]
+    flags = [flag.format(wrong=wrong) for flag in flags.split()]
+    assert_refused(train("CRNN", small_data, tmp_path / "out", *flags, check=False), *words, status=status)
+    assert {path.suffix for path in tmp_path.rglob("*")} <= {"", ".npy"}  # clips may be kept, and a lock
+    assert not list(tmp_path.rglob("epoch_*"))
+
+
+def test_without_shared_memory_a_run_works_with_num_workers_0_and_says_so(small_data, tmp_path, monkeypatch):
+    def no_shared_memory(tensor):  # as torch raises in a container whose /dev/shm cannot be written
+        raise RuntimeError("unable to open shared memory object </torch_1_2> in read/write mode")
+
+    monkeypatch.setattr(torch.Tensor, "share_memory_", no_shared_memory)
+    for cache_gb in (10, 0):  # to keep clips, to train
+        flags = ["--num_workers", "2", "--cache_gb", cache_gb, "--epochs", "1"]
+        done = train("CRNN", small_data, tmp_path, *flags, check=False)
+        assert_refused(done, "shared memory", "--num_workers 0")
+        assert len(done.stderr.splitlines()) == 1
+    assert "Epoch   1/1" in train("CRNN", small_data, tmp_path, *flags, "--num_workers", "0").stdout
+
+
+@posix
+def test_an_output_that_nobody_reads_any_more_ends_the_run_with_a_message(monkeypatch, capsys):
+    reader, writer = os.pipe()
+    os.close(reader)  # as "| head" does
+    with open(writer, "w") as output, pytest.raises(SystemExit) as end:
+        monkeypatch.setattr(sys, "stdout", output)
+        runs.run(lambda: print("x" * 99))
+    assert capsys.readouterr().err == "Error: the program that reads the output has ended\n"
+    assert end.value.code == 1
+
+
+# ------------------------------------------------------------------------------ what is saved, and resumed
+
+
+def until_epoch_1(run_of_two_epochs: Path, folder: Path) -> None:
+    """The folder as it was when the first epoch had ended, kept clips and features and all."""
+    shutil.copytree(run_of_two_epochs, folder)
+    for path in folder.glob("*_epoch2.pth"):
+        path.unlink()
+
+
+def kept_files(folder: Path) -> dict[str, int]:
+    """{name: when it was written} of the kept clips or features, oldest first."""
+    paths = sorted(folder.glob("*_*/*.npy"), key=lambda path: path.stat().st_mtime_ns)
+    return {path.name: path.stat().st_mtime_ns for path in paths}
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_resumed_run_equals_the_unbroken_one_to_the_last_bit(model, trained, small_data, tmp_path):
+    until_epoch_1(trained(model), tmp_path / model)
+    out = train(model, small_data, tmp_path / model, "--resume", "--num_workers", "1").stdout
+    assert "after epoch 1" in out and "Epoch   1/" not in out
+    assert_same_run(trained(model), tmp_path / model, model, 2)
+    assert kept_files(tmp_path / model) == kept_files(trained(model))  # nothing is read again
+    assert len(kept_files(trained(model))) == 24
+
+
+def test_only_the_best_and_the_last_epoch_stay_and_the_best_is_marked(small_data, tmp_path):
+    out = train("CRNN", small_data, tmp_path, "--epochs", "5").stdout
+    scores, losses = histories(tmp_path)["test_score"], histories(tmp_path)["test_loss"]
+    best = 1 + min(range(5), key=lambda e: (-scores[e], losses[e]))
+    kept = {best, 5, 4} if best == 5 else {best, 5}
+    assert sorted(p.name for p in tmp_path.glob("*.pth")) == sorted(
+        f"CRNN_{part}epoch{epoch}.pth" for part in ("", "optimizer_") for epoch in kept)
+    assert f"epoch {best}: test accuracy" in out
+    out = train("CRNN", small_data, tmp_path, "--epochs", "5", "--resume").stdout
+    assert "All epochs are trained: raise --epochs" in out and f"epoch {best}: test accuracy" in out
+
+
+def test_every_epoch_stays_if_asked(small_data, tmp_path):
+    train("CRNN", small_data, tmp_path, "--epochs", "3", "--keep_all_epochs")
+    done = train("CRNN", small_data, tmp_path, "--epochs", "4", "--resume", check=False)
+    assert_refused(done, "--keep_all_epochs True -> False")  # it would delete them
+    assert len(list(tmp_path.glob("CRNN_epoch*.pth"))) == 3
+
+
+@pytest.mark.parametrize("right, videos", [(9, 10), (2837, 3783), (4, 4)])
+def test_the_end_says_how_certain_the_accuracy_is(right, videos, tmp_path, capsys):
+    """Wilson's interval, of which the end of a perfect test is below 100 %."""
+    history = dict(test_score=[0.1, right / videos], test_loss=[2.0, 1.0])
+    record = {"test_videos": [str(number) for number in range(videos)]}
+    runs.print_outcome(argparse.Namespace(save_model_path=str(tmp_path)), "CRNN", history, record)
+    p, z = right / videos, 1.959964  # (p ~ centre +- half) with a normal quantile of 97.5 %
+    centre = (p + z**2 / (2 * videos)) / (1 + z**2 / videos)
+    half = z / (1 + z**2 / videos) * (p * (1 - p) / videos + z**2 / (4 * videos**2))**0.5
+    out = " ".join(capsys.readouterr().out.split())
+    assert f"{videos:,} test videos its 95 % interval is {centre - half:.1%} to {centre + half:.1%}" in out
+
+
+# ------------------------------------------------------------------------------ kills, full disks, damage
+
+DYING = """
+import os, signal
+
+replace = os.replace
+
+def die_halfway(temporary, path, **options):
+    first = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0"
+    if os.path.basename(path) == os.environ["DIE_AT"] and first:
+        os.truncate(temporary, os.path.getsize(temporary) // 2)
+        os.kill(os.getpid(), signal.SIGKILL)
+    replace(temporary, path, **options)
+
+os.replace = die_halfway
+"""
+
+
+def dying_at(file: str, folder: Path) -> dict[str, str]:
+    """An environment in which a script kills itself when it has written half of this file."""
+    (folder / "hook").mkdir()
+    (folder / "hook" / "sitecustomize.py").write_text(DYING)  # Python imports it at its start
+    return os.environ | {"DIE_AT": file, "PYTHONPATH": str(folder / "hook")}
+
+
+ALL_AT_ONCE = ["--clips", "2", "--augment", "crop_flip", "--lr_schedule", "cosine"]
+KILLS = {  # the file that is half written at the kill, the epoch from which the run goes on, flags
+    "at a clip that is kept": ("clip", 0, []),
+    "at the second model, with workers, clips, crops and a schedule": (
+        "CRNN_epoch2.pth", 1, [*ALL_AT_ONCE, "--cache_gb", "0", "--num_workers", "1"]),
+}
+
+
+@posix
+@pytest.mark.parametrize("case", KILLS)
+def test_a_killed_run_goes_on_to_the_same_numbers(case, trained, small_data, tmp_path):
+    """Its lock dies with it, even if its workers live on for some seconds."""
+    file, epoch, flags = KILLS[case]
+    whole, out = trained("CRNN"), tmp_path / "out"
+    if file == "clip":
+        file = list(kept_files(whole))[5]  # the sixth that is written
+    if flags:
+        whole = tmp_path / "whole"
+        train("CRNN", small_data, whole, *ALL_AT_ONCE)
+    command = arguments("CRNN", small_data, out, *flags, "--resume")
+    killed = run(*command, check=False, env=dying_at(file, tmp_path))
+    assert killed.returncode == -signal.SIGKILL and len(list(out.rglob(f"{file}.tmp"))) == 1
+    assert len(kept_files(out)) == (5 if epoch == 0 else 0)
+    done = train("CRNN", small_data, out, *flags, "--resume")
+    assert f"after epoch {epoch}" in done.stdout or epoch == 0 and "Epoch   1/2" in done.stdout
+    assert_same_run(whole, out, "CRNN", 2)
+    assert not list(out.rglob("*.tmp"))
+
+
+def test_a_damaged_checkpoint_is_reported_and_the_one_before_it_used(trained, small_data, tmp_path):
+    whole, out = tmp_path / "whole", tmp_path / "out"
+    shutil.copytree(trained("CRNN"), whole)
+    train("CRNN", small_data, whole, "--epochs", "3", "--resume")
+    shutil.copytree(whole, out)
+    damage(out / "CRNN_epoch3.pth")
+    done = train("CRNN", small_data, out, "--epochs", "3", "--resume")
+    assert "CRNN_epoch3.pth is damaged" in done.stdout and re.search(r"after epoch [12]", done.stdout)
+    assert_same_run(whole, out, "CRNN", 3)
+    for path in out.glob("*.pth"):
+        path.write_bytes(path.read_bytes()[:1000])
+    assert_refused(train("CRNN", small_data, out, "--epochs", "4", "--resume", check=False), "can be read")
+
+
+def contents(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.name != ".lock"}
+
+
+@pytest.mark.parametrize("case, limit, words", [
+    ("a checkpoint", 500_000, ["CRNN_optimizer_epoch3.pth could not be written", "--resume"]),
+    ("a kept clip", 20_000, [".npy could not be written", "--cache_gb 0"]),
+])
+def test_a_full_disk_leaves_what_was_saved_and_no_half(case, limit, words, trained, small_data, tmp_path):
+    resource, out = pytest.importorskip("resource"), tmp_path / "out"  # POSIX
+    if case == "a checkpoint":
+        shutil.copytree(trained("CRNN"), out)
+    before = contents(out)
+    done = run(*arguments("CRNN", small_data, out, "--resume", "--epochs", "3"), check=False,
+               preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)))
+    assert_refused(done, *words)
+    assert contents(out) == before
+
+
+def test_a_file_that_another_program_has_open_is_waited_for(tmp_path, monkeypatch):
+    replace, calls = os.replace, []
+
+    def busy_once(temporary, path):  # as on Windows, while a virus scanner reads what was just written
+        calls.append(path)
+        if len(calls) == 1:
+            raise PermissionError
+        replace(temporary, path)
+
+    monkeypatch.setattr(os, "replace", busy_once)
+    with runs.atomic_file(tmp_path / "file") as file:
+        file.write(b"whole")
+    assert (tmp_path / "file").read_bytes() == b"whole" and len(calls) == 2
+
+
+@pytest.mark.parametrize("clean_up_fails", [False, True])
+def test_a_file_is_written_whole_or_not_at_all(clean_up_fails, tmp_path, monkeypatch):
+    """The message is of the first error, even if the clean-up fails, too."""
+    def fail(path):
+        raise OSError("no clean-up")
+
+    (tmp_path / "file").write_bytes(b"before")
+    with pytest.raises(runs.InputError, match=r"file could not be written \(disk on fire\)"):
+        with runs.atomic_file(tmp_path / "file") as file:
+            file.write(b"half")
+            if clean_up_fails:
+                monkeypatch.setattr(os, "unlink", fail)
+            raise OSError("disk on fire")
+    assert (tmp_path / "file").read_bytes() == b"before"
+    assert len(list(tmp_path.iterdir())) == 1 + clean_up_fails
+
+
+@posix
+def test_a_folder_has_one_run_at_a_time_and_ctrl_c_says_how_to_go_on(small_data, tmp_path, monkeypatch):
+    flags = ["--epochs", "500", "--num_workers", "2", "--cache_gb", "0"]
+    process, end = subprocess.Popen(  # in a process group of its own, as a terminal does
+        arguments("CRNN", small_data, tmp_path, *flags), text=True, start_new_session=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE), time.time() + 120
+    while not runs.saved_epochs(tmp_path, "CRNN"):
+        assert process.poll() is None and time.time() < end, process.communicate()
+        time.sleep(0.05)
+    acquire = runs.FileLock.acquire
+    with monkeypatch.context() as patch:  # wait for the lock for less than the usual seconds
+        patch.setattr(runs.FileLock, "acquire", lambda lock, timeout: acquire(lock, 0.1))
+        done = train("CRNN", small_data, tmp_path, *flags, "--resume", check=False)
+    assert_refused(done, "another run", str(tmp_path), "another --save_model_path")
+    os.killpg(process.pid, signal.SIGINT)  # to the workers, too, as a terminal does
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130 and "Traceback" not in err
+    assert "--epochs 500" in err and "--resume" in err
+    with pytest.raises(ProcessLookupError):  # no worker is left
+        for _ in range(100):
+            os.killpg(process.pid, 0)
+            time.sleep(0.1)
+    [*_, epoch] = runs.saved_epochs(tmp_path, "CRNN")
+    done = train("CRNN", small_data, tmp_path, "--resume", "--epochs", epoch + 1)
+    assert f"after epoch {epoch}" in done.stdout
+
+
+def die(worker_id: int) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)  # as Linux does when memory is short
+
+
+@posix
+@pytest.mark.parametrize("cache_gb", [10, 0])
+def test_a_killed_worker_ends_the_run_with_what_to_do(cache_gb, small_data, tmp_path, monkeypatch):
+    monkeypatch.setattr(functions, "start_worker", die)
+    done = train("CRNN", small_data, tmp_path, "--num_workers", "1", "--cache_gb", cache_gb, check=False)
+    assert_refused(done, "a process that reads videos was killed", "--num_workers")
+
+
+# ------------------------------------------------------------------------------ what a resumed run refuses
+
+
+def test_nothing_is_overwritten_without_resume(trained, small_data):
+    done = train("CRNN", small_data, trained("CRNN"), check=False)
+    assert_refused(done, "--resume", "--save_model_path")
+    done = train("Conv3D", small_data, trained("CRNN"), "--resume", check=False)
+    assert_refused(done, "CRNN_epoch", "--save_model_path")
+
+
+CHANGES = {  # other flags than the run had, what the message names
+    "data": ("--seed 1 --img_x 41", ["--seed 42 -> 1", "--img_x 40 -> 41"]),
+    "clips": ("--clips 3", ["--clips 1 -> 3"]),
+    "crops": ("--augment crop", ["--augment none -> crop"]),
+    "schedule": ("--lr_schedule cosine", ["--lr_schedule constant -> cosine"]),
+    "split": ("--split random", ["--split group -> random", "the train videos", "the test videos"]),
+}
+
+
+@pytest.mark.parametrize("case", CHANGES)
+def test_changed_parameters_are_refused_by_name(case, trained, small_data):
+    flags, words = CHANGES[case]
+    done = train("CRNN", small_data, trained("CRNN"), "--resume", *flags.split(), check=False)
+    assert_refused(done, *words, "choose another --save_model_path")
+
+
+def test_changes_that_give_the_same_numbers_are_taken(trained, small_data, tmp_path):
+    """Of --split, too, if it gives the same videos."""
+    until_epoch_1(trained("CRNN"), tmp_path / "out")
+    listed = load(trained("CRNN") / "CRNN_epoch2.pth")["test_videos"]
+    (tmp_path / "test.txt").write_text("\n".join(listed))
+    flags = ["--num_workers", "1", "--log_interval", "3", "--cache_gb", "0", "--split", tmp_path / "test.txt"]
+    assert "after epoch 1" in train("CRNN", small_data, tmp_path / "out", "--resume", *flags).stdout
+    assert_same_run(trained("CRNN"), tmp_path / "out", "CRNN", 2)
+
+
+def test_a_cosine_ends_at_its_epochs_so_they_cannot_change(small_data, tmp_path):
+    cosine = ["--lr_schedule", "cosine", "--resume"]
+    train("CRNN", small_data, tmp_path, *cosine)
+    done = train("CRNN", small_data, tmp_path, *cosine, "--epochs", "3", check=False)
+    assert_refused(done, "--epochs 2 -> 3")
+
+
+def test_added_and_removed_videos_are_noticed_on_either_side(small_data, tmp_path):
+    data, out = tmp_path / "data", tmp_path / "out"
+    shutil.copytree(small_data, data)
+    tested = [f"v_{action}_g04_c0{clip}" for action in ACTIONS for clip in (1, 2)]
+    (tmp_path / "test.txt").write_text("\n".join(tested))
+    flags = ["--split", tmp_path / "test.txt", "--resume"]
+    train("CRNN", data, out, *flags, "--epochs", "1")
+    write_frames(data / "jpegs" / "v_Punch_g01_c03", make_images(0))
+    assert_refused(train("CRNN", data, out, *flags, check=False), "the train videos: 1 new, 0 missing")
+    for name in ("v_Punch_g01_c03", "v_Punch_g01_c01", "v_Punch_g04_c02"):
+        shutil.rmtree(data / "jpegs" / name)
+    assert_refused(train("CRNN", data, out, *flags, check=False), "the train videos: 0 new, 1 missing",
+                   "the test videos: 0 new, 1 missing")
+
+
+# ------------------------------------------------------------------------------ checkpoints, old and new
+
+
+def answer(folder: Path, video: Path) -> str:
+    """What a prediction prints of a video, from its name on."""
+    out = predict("--save_model_path", folder, "--video", video).stdout
+    return out[out.index(video.name):]
+
+
+def test_a_checkpoint_of_an_older_parameter_set_resumes_and_predicts_as_before(trained, small_data, tmp_path):
+    for name in ("old", "new"):
+        shutil.copytree(trained("CRNN"), tmp_path / name)
+    for path in (tmp_path / "old").glob("CRNN_epoch*.pth"):
+        torch.save(as_before_these_parameters(load(path)), path)
+        assert not {"clips", "augment", "lr_schedule", "cache_gb"} & load(path)["args"].keys()
+    video = small_data / "jpegs" / "v_Punch_g03_c01"
+    assert answer(tmp_path / "old", video) == answer(tmp_path / "new", video)
+    more = ["--resume", "--epochs", "3"]
+    done = train("CRNN", small_data, tmp_path / "old", *more, "--clips", "2", check=False)
+    assert_refused(done, "--clips 1 -> 2")
+    for name in ("old", "new"):
+        train("CRNN", small_data, tmp_path / name, *more)
+    assert_same_run(tmp_path / "old", tmp_path / "new", "CRNN", 3)
+
+
+def test_a_hostile_checkpoint_does_not_run(small_data, tmp_path):
+    for name in ("CRNN_epoch1.pth", "CRNN_optimizer_epoch1.pth"):
+        torch.save({"model": Payload(tmp_path / "trace")}, tmp_path / name)
+    assert_refused(train("CRNN", small_data, tmp_path, "--resume", check=False), "can be read")
+    for tensors in (True, False):
+        with pytest.raises(runs.InputError, match="can run code"):
+            runs.load_checkpoint(tmp_path / "CRNN_epoch1.pth", tensors=tensors)
+    assert not (tmp_path / "trace").exists()
+
+
+# ------------------------------------------------------------------------------ names no terminal can show
+
+
+@pytest.fixture(scope="session")
+def odd_names(tmp_path_factory) -> Path:
+    """Videos with a Chinese name and, where files may have one, with a Latin-1 name that is no UTF-8."""
+    root = tmp_path_factory.mktemp("odd")
+    names = ["视频/视频 1", "视频/视频 2", "视频/视频 3", "Walk/走", "Walk/b", "Walk/c", "Walk/d"]
+    if sys.platform == "linux":
+        names[3:5] = ["Walk/走" + os.fsdecode(b"\xe9"), os.fsdecode(b"Caf\xe9/x")]
+    for seed, name in enumerate(names):
+        write_video(root / "video.mp4", make_images(seed))  # FFmpeg's names are UTF-8
+        (root / "jpegs" / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / "video.mp4").rename(root / "jpegs" / f"{name}.mp4")
+    return root
+
+
+ODD_FLAGS = "--action_name_path none --split random --seed 3 --end_frame 14 --resume".split()
+
+
+def test_names_that_the_terminal_cannot_show_train_and_are_predicted(odd_names, tmp_path):
+    for encoding, epochs in (("cp1252", 1), ("utf-8", 2)):
+        more = {"encoding": encoding}
+        out = train("Conv3D", odd_names, tmp_path, *ODD_FLAGS, "--epochs", epochs, **more).stdout
+        assert f"Epoch   {epochs}/{epochs}" in out and ("Short" in out or epochs == 2)
+        out = predict("--save_model_path", tmp_path, "--output", tmp_path / "list.pkl", **more).stdout
+        assert "Accuracy test" in out
+        out = predict("--save_model_path", tmp_path, "--csv", tmp_path / "a.csv",
+                      "--video", odd_names / "jpegs", **more).stdout
+        assert len(re.findall(r"^  Walk ", out, re.M)) == 7
+
+
+@pytest.mark.parametrize("number", range(0, 7, 3))
+@pytest.mark.filterwarnings("ignore:Glyph")  # Matplotlib's font has no Chinese
+def test_a_picture_of_a_video_shows_its_name_as_far_as_it_can(number, odd_names, trained, tmp_path):
+    path = sorted((odd_names / "jpegs").glob("*/*"))[number]
+    done = predict("--save_model_path", trained("Conv3D"), "--video", path, "--plot", tmp_path / "a.png")
+    assert done.stderr == ""
+    with Image.open(tmp_path / "a.png") as image:
+        assert image.size[0] > 800
+
+
+@pytest.mark.parametrize("workers", ["0", "1"])
+def test_unreadable_videos_of_any_name_are_named_in_one_run(workers, odd_names, tmp_path):
+    shutil.copytree(odd_names, tmp_path / "data")
+    videos = sorted((tmp_path / "data" / "jpegs").glob("*/*"))[::2]
+    for path in videos:
+        path.write_bytes(b"no video")
+    flags = [*ODD_FLAGS, "--num_workers", workers]
+    done = train("Conv3D", tmp_path / "data", tmp_path / "out", *flags, encoding="cp1252", check=False)
+    assert_refused(done, "4 of 7 videos cannot be read", "unreadable_videos.txt")
+    named = (tmp_path / "out" / "unreadable_videos.txt").read_bytes().splitlines()
+    assert sorted(named) == sorted(map(os.fsencode, videos))
+
+
+# ------------------------------------------------------------------------------ several processes
+
+TORCHRUNS = {  # flags, and the test videos: they do not divide by 2, or leave one process without
+    "CRNN": (["--clips", "3", "--augment", "crop_flip", "--epochs", "3", "--resume"],
+             [f"v_{action}_{clip}" for action in ACTIONS for clip in ("g03_c01", "g04_c01", "g04_c02")]),
+    "ResNetCRNN": (["--clips", "2", "--end_frame", "5", "--epochs", "1"], ["v_Punch_g04_c02"]),
+}
+
+
+def run_in_two_processes(model: str, data: Path, folder: Path) -> tuple[str, Path]:
+    """Train by torchrun. Of the CRNN's processes one dies in the second epoch; torchrun starts both again."""
+    flags, tested = TORCHRUNS[model]
+    (folder / "test.txt").write_text("\n".join(tested))
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--max_restarts", "1"]
+    _, *words = arguments(model, data, folder / "out", "--split", folder / "test.txt", *flags)
+    return run(*launcher, *words, env=dying_at("CRNN_epoch2.pth", folder)).stdout, folder / "out"
+
+
+for name in TORCHRUNS if os.name == "posix" else ():
+    SLOW_RUNS[f"test_two_processes_train_as_one_and_test_each_video_once[{name}]"] = partial(
+        run_in_two_processes, name)
+
+
+def evaluate_alone(checkpoint: Path, data: Path) -> tuple[float, float]:
+    """Test loss and score of a checkpoint in this one process, one video at a time."""
+    words = ["--checkpoint", str(checkpoint), "--num_workers", "0", "--batch_size", "1"]
+    device = torch.device("cpu")
+    found = check_model_prediction.load_model(check_model_prediction.parse_arguments(words), device)
+    labelled = videos.label_videos(videos.find_videos(str(data / "jpegs")), found.action_names)
+    dataset = MODULES[found.name].make_dataset(
+        found.args, [video for video in labelled if found.sides[video.name] == "test"])
+    loader = functions.make_loader(dataset, found.args, shuffle=False)
+    assert len(loader) == len(TORCHRUNS[found.name][1])
+    return functions.evaluate(found.model, device, loader, found.args.clips)
+
+
+@posix
+@pytest.mark.parametrize("model", TORCHRUNS)
+def test_two_processes_train_as_one_and_test_each_video_once(model, small_data, slow_runs, request):
+    """Test loss and score are those of one process on the same weights, even if a process died on the way."""
+    out, folder = slow_runs[request.node.name].result()
+    tested, attempts = len(TORCHRUNS[model][1]), 2 if model == "CRNN" else 1
+    said = f"{24 - tested} videos for training, {tested} for the test"
+    assert " ".join(out.split()).count(said) == attempts  # only rank 0 speaks
+    assert ("after epoch 1" in out) == (attempts == 2)
+    assert len(kept_files(folder)) == 24  # they share the work
+    epochs = len(histories(folder)["test_loss"])
+    checkpoint = load(folder / f"{model}_epoch{epochs}.pth")
+    assert f"Epoch   {epochs}/{epochs}" in out and epochs == checkpoint["args"]["epochs"]
+    loss, score = evaluate_alone(folder / f"{model}_epoch{epochs}.pth", small_data)
+    assert score == pytest.approx(checkpoint["test_score"])
+    rounding = 1e-2 if model == "ResNetCRNN" else 1e-5  # its features are kept in half precision
+    assert loss == pytest.approx(checkpoint["test_loss"], rel=rounding)
+
+
+def test_a_cluster_that_sets_some_of_torchruns_variables_starts_no_processes(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    monkeypatch.setenv("RANK", "1")
+    alone = runpy.run_path(runs.__file__)
+    assert not alone["TORCHRUN"] and (alone["RANK"], alone["WORLD_SIZE"]) == (0, 1)
+
+
+def test_a_batch_that_cannot_be_shared_out_is_refused(small_data, tmp_path, monkeypatch):
+    monkeypatch.setattr(functions, "WORLD_SIZE", 2)
+    done = train("CRNN", small_data, tmp_path, "--batch_size", "5", check=False)
+    assert_refused(done, "--batch_size 5 cannot be divided among 2 processes")
