@@ -552,14 +552,17 @@ def draw_probabilities(axes: Axes, table: pd.DataFrame, seconds: float) -> None:
         text.set_parse_math(False)  # a name may hold dollar signs
 
 
+REPORTED_LETTERS = set()
+
+
 def fit_fonts(texts: list[str]) -> dict[str, str]:
     """Let Matplotlib use installed fonts that have the letters of these texts.
 
     Returns {text: what to show}: letters that no font has are written as \\u8d70, and reported.
     """
     letters = {letter for text in texts for letter in text if letter.isprintable() and not letter.isspace()}
-    families = ["DejaVu Sans"]
-    missing = letters - letters_of(font_manager.findfont("DejaVu Sans"))
+    families = list(matplotlib.rcParams["font.family"])
+    missing = letters.difference(*(letters_of(font_manager.findfont(family)) for family in families))
     for path in font_manager.findSystemFonts() if missing else []:  # also those installed lately
         found = missing & letters_of(path)
         if found:
@@ -567,7 +570,8 @@ def fit_fonts(texts: list[str]) -> dict[str, str]:
             families.append(font_manager.FontProperties(fname=path).get_name())
             missing -= found
     matplotlib.rcParams["font.family"] = families
-    if missing:
+    if missing - REPORTED_LETTERS:
+        REPORTED_LETTERS.update(missing)
         report("Fonts", f"no installed font has {abbreviate(sorted(missing))}: install a Noto font, for "
                "example Noto Sans CJK for Chinese, Japanese and Korean")
     escaped = {ord(letter): letter.encode("ascii", "backslashreplace").decode() for letter in missing}

@@ -1,8 +1,8 @@
-"""Make the README's pictures, .github/images/*.png, of two runs of CRNN's demo.
+"""Make the README's pictures, .github/images/*.png, from two runs of CRNN's demo.
 
     python tests/make_images.py
 
-A run that is not there yet is trained first, which takes minutes on two CPU cores.
+A run that does not exist is trained first, which takes minutes on two CPU cores.
 Each picture is shown 800 pixels wide and stays below 150 KB.
 """
 import shutil
@@ -18,7 +18,8 @@ from PIL import Image
 REPO = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPO / "CRNN"))
 
-from functions import frame_path, read_frame_folder, saved_epochs  # noqa: E402
+from runs import saved_epochs  # noqa: E402
+from videos import frame_path, read_frames  # noqa: E402
 
 JPEGS, IMAGES = REPO / "UCF101" / "demo" / "jpegs", REPO / ".github" / "images"
 FULL, SHORT = REPO / "CRNN" / "model_ckpt_demo", REPO / "CRNN" / "model_ckpt_demo5"
@@ -30,7 +31,7 @@ def command(script: str, *words) -> None:
 
 
 def predict_test_videos(folder: Path, *flags) -> pd.DataFrame:
-    """The list of a demo run, which is trained if it is not there: y, y_pred and confidence by filename."""
+    """Return the list of a demo run by filename. Train the run if it does not exist."""
     if not saved_epochs(folder, "CRNN"):
         command("CRNN/UCF101_CRNN.py", "--demo", "--save_model_path", folder, *flags)
     with tempfile.TemporaryDirectory() as temporary:
@@ -41,7 +42,7 @@ def predict_test_videos(folder: Path, *flags) -> pd.DataFrame:
 
 
 def draw_strips(table: pd.DataFrame) -> Figure:
-    """A row for each video: its action, 6 of its 10 frames, the model's answer and how sure it is of it."""
+    """Draw a row for each video: its action, 6 of its 10 frames, the prediction and its probability."""
     height = 0.45 + 0.85 * len(table)
     figure = Figure(figsize=(8, height))  # an inch is shown as 100 pixels
     axes = figure.add_axes([0, 0, 1, 1])
@@ -51,7 +52,7 @@ def draw_strips(table: pd.DataFrame) -> Figure:
         axes.text(x, 0.25, title, va="center", fontsize=10, color="dimgray")
     for place, row in enumerate(table.itertuples()):
         top = 0.45 + 0.85 * place
-        for k, (_, pixels) in enumerate(read_frame_folder(str(JPEGS / row.Index), [1, 3, 5, 6, 8, 10], 3)):
+        for k, (_, pixels) in enumerate(read_frames(str(JPEGS / row.Index), [1, 3, 5, 6, 8, 10])):
             left = 1.25 + 0.84 * k
             axes.imshow(pixels, extent=(left, left + 0.8, top + 0.8, top), interpolation="nearest")
         axes.text(0.15, top + 0.4, row.y, va="center", fontsize=12)
@@ -61,7 +62,7 @@ def draw_strips(table: pd.DataFrame) -> Figure:
 
 
 def join_videos(names: list[str], folder: Path) -> None:
-    """Put the frames of several videos one after the other into a folder."""
+    """Write the frames of several videos, one video after the other, as one frame folder."""
     folder.mkdir()
     frames = [path for name in names for path in sorted((JPEGS / name).iterdir())]
     for number, path in enumerate(frames, start=1):
