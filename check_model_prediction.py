@@ -347,7 +347,7 @@ def report_uncertain_list(options, trained: Trained, videos: list[Video], sides:
     folder, root = data_folder(trained.args.data_path), data_folder(trained.trained_on)
     if not folder.is_relative_to(root) and "train" in trained.sides.values():
         report("Split", f"by name: a video counts as train or test if {trained.trained_on} had a video of "
-               "this name (and of this size, if it is still there)")
+               "this name (and of this size, if that video still exists)")
     new = [video.path for video, side in zip(videos, sides, strict=True) if side == "new"]
     fast = sum(bool(fit_frame_rate(trained, path, options)[1]) for path in new)
     if fast:

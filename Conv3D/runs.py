@@ -502,7 +502,7 @@ def print_outcome(args: argparse.Namespace, name: str, history: dict, data_recor
     print(f"\nBest    epoch {best}: test accuracy {history['test_score'][best - 1]:.1%}; "
           f"last, epoch {len(history['test_score'])}: {last:.1%}")
     report("", f"Report the last one, because the test videos chose the best. With {count:,} test videos its "
-           f"95 % interval is {interval.low:.1%} to {interval.high:.1%} (Wilson, for independent videos)")
+           f"95 % interval is {interval.low:.1%} to {interval.high:.1%} (Wilson; more if they share sources)")
     print(f"Output  checkpoints, histories, fig_UCF101_{name}.png in\n        {args.save_model_path}")
     script = Path(__file__).resolve().parent.parent / "check_model_prediction.py"
     if script.exists():

@@ -97,7 +97,8 @@ def find_videos(data_path: str) -> list[Video]:
     elif os.path.isfile(data_path) and data_path.lower().endswith((".csv", ".tsv")):
         videos = list(videos_in_table(data_path, skipped))
     else:
-        raise InputError(f"{data_path} is neither a folder nor a table. {FORMS}. --demo needs none")
+        problem = "is neither a folder nor a .csv table" if os.path.exists(data_path) else "does not exist"
+        raise InputError(f"{data_path} {problem}. {FORMS}. --demo needs none")
     reasons = join_counts(skipped)
     if not videos:
         raise InputError(f"{data_path} holds no video (skipped: {reasons or 'nothing'}). {FORMS}")
@@ -209,10 +210,10 @@ def match_sides(data_path: str, found: list[tuple]) -> dict[str, str]:
     train = [name for name in sides if classes[name] and name_key(name) in TRAIN]
     test = [name for name in sides if classes[name] and name_key(name) in TEST]
     if not train or not test or len(sides) < len(classes):
-        shown = [name + (" (with class folders)" if classes[name] else "") for name in sorted(classes)]
-        raise InputError(f"{data_path} has the folders {abbreviate(shown, 9)}. A split needs folders train "
-                         "and test with class folders in both, and no others: use another --data_path, or a "
-                         "table with the columns video, action and split")
+        shown = [name + ("" if classes[name] else " (without class folders)") for name in sorted(classes)]
+        raise InputError(f"{data_path} has the folders {abbreviate(shown, 9)}. If one is a side of a split, "
+                         "all must be, with class folders in a train and in a test folder: use another "
+                         "--data_path, or a table with the columns video, action and split")
     first = min(test, key=lambda name: TEST.index(name_key(name)))
     return dict.fromkeys(train, "train") | {first: "test"}
 
@@ -401,6 +402,7 @@ def split_videos(videos: list[Video], split: str, seed: int) -> tuple[list[Video
     train = [video for video in videos if video not in held_out]
     if {video.label for video in train}.isdisjoint(video.label for video in test):
         remedy = "use another --split or more videos" if split in SPLITS else "list the test videos only"
+        remedy = "name train and test videos of the same actions" if has_given else remedy
         raise InputError(f"--split {split} puts {len(train)} of the {len(videos)} videos in training and "
                          f"{len(test)} in the test, and no action is in both: {remedy}")
     return train, test
@@ -434,7 +436,7 @@ def listed_videos(videos: list[Video], path: str) -> list[Video]:
     Folders and suffix may be there or not. All lines may have one more column behind a blank, comma or tab.
     """
     if not os.path.isfile(path):
-        raise InputError(f"--split {path} is neither a file nor one of {', '.join(SPLITS)}")
+        raise InputError(f"--split {path} is neither a file nor one of {', '.join(SPLITS[:-1])}")
     with user_file(path):
         lines = [line.strip() for line in Path(path).read_text("utf-8-sig").splitlines() if line.strip()]
     by_file = defaultdict(list)  # by the last part of the name
@@ -535,8 +537,8 @@ def print_sources(train: list[Video], test: list[Video]) -> None:
     shared = sum(video.source in trained for video in test)
     unknown = sum(not video.source for video in (*train, *test))
     if trained or tested:
-        report("", f"sources: {len(trained):,} in training, {len(tested):,} in the test, "
-               f"{len(trained & tested):,} in both")
+        report("", f"sources: {len(trained):,} in training, {len(tested):,} in the test "
+               f"({abbreviate(sorted(tested))}), {len(trained & tested):,} in both")
     if shared:
         remedy = "" if test[0].given else ". Use --split group"
         report("", f"{shared:,} of the {len(test):,} test videos ({shared / len(test):.1%}) have a source "

@@ -157,7 +157,7 @@ def test_a_folder_of_another_form_is_refused_with_what_was_found(tmp_path, files
         with pytest.raises(InputError, match=message) as error:
             load(tree(tmp_path, *files), split=split)
         assert all(name in str(error.value) for name in named)
-    with pytest.raises(InputError, match="is neither a folder nor a table.*--data_path"):
+    with pytest.raises(InputError, match="does not exist.*--data_path"):
         find_videos(str(tmp_path / "nowhere"))
 
 
@@ -270,7 +270,7 @@ def test_the_sources_of_a_table_are_held_out(tmp_path, capsys):
     tree(tmp_path, *(f"{n}.mov" for n in range(20)))
     data = load(write(tmp_path / "t.csv", "\n".join(["video,action,source", *lines])), split="group")
     assert len(all_of(data.train, "source")) == 4 and len(all_of(data.test, "source")) == 1
-    assert "sources: 4 in training, 1 in the test, 0 in both" in printed(capsys)
+    assert "sources: 4 in training, 1 in the test (person 0), 0 in both" in printed(capsys)
 
 
 @pytest.mark.parametrize("sides, test", [("train test", "test"), ("Train Validation", "Validation"),
@@ -476,7 +476,7 @@ REFUSED_SPLITS = {  # --split, or the content of a list; the videos; the message
     "group": ("group", NO_SPLIT, "<Action>/<source>/<video>.*column source.*--split random"),
     "given": ("given", NO_SPLIT, "no split of their own .*folders train and test.*--split group"),
     "other actions": ("folders", ["train/Bend/1.mov", "train/Bend/2.mov", "test/Wave/1.mov"],
-                      "2 of the 3 videos in training and 1 .* no action is in both: use another --split"),
+                      "2 of the 3 videos in training and 1 .* no action is in both: name train and"),
     "one video": ("random", ["Bend/1.mov"], "1 of the 1 videos in training .* or more videos"),
     "nowhere": ("nowhere.txt", NO_SPLIT, "neither a file nor one of random, group"),
     "ambiguous": (b"2.mov\n", OWN, r"2\.mov can be .*Bend.2\.mov or .*Wave.2\.mov: add its folder"),
