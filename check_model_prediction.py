@@ -74,6 +74,7 @@ from videos import (  # noqa: E402
     name_key,
     read_frames,
     scan_folder,
+    without_suffix,
 )
 
 ORDINALS = {2: "second", 3: "third"}
@@ -126,6 +127,8 @@ def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
         parser.error("name the model by --model, --save_model_path or --checkpoint")
     if (options.csv or options.plot) and not options.video:
         parser.error("--csv and --plot need --video")
+    if options.demo and not options.model:
+        parser.error("--demo needs --model")
     if options.video and (options.data_path or options.output):
         parser.error("--data_path and --output are for a list and do not work with --video")
     for name, value in vars(options).items():
@@ -136,7 +139,7 @@ def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
     for path in filter(None, (options.csv, options.plot, options.output)):  # now, not after an hour of work
         folder = os.path.dirname(path) or "."
         if os.path.isdir(path) or not os.access(path if os.path.exists(path) else folder, os.W_OK):
-            parser.error(f"{path}: the folder does not exist or cannot be written to")
+            parser.error(f"{path} is a folder, or cannot be written")
     return options
 
 
@@ -148,6 +151,9 @@ def find_checkpoint(options: argparse.Namespace) -> tuple[dict, Path]:
     if options.checkpoint:
         states = [load_checkpoint(file) for file in options.checkpoint]
         states = [state.get("state_dict", state) for state in states]
+        for state in states:
+            if not isinstance(state, dict) or not all(isinstance(key, str) for key in state):
+                raise InputError(f"{', '.join(options.checkpoint)} is neither a checkpoint nor a state dict")
         is_ours = len(states) == 1 and states[0].keys() >= {"model", "args", "action_names"}
         return states[0] if is_ours else from_raw_weights(states, options), Path(options.checkpoint[0])
     folder = options.save_model_path
@@ -223,7 +229,7 @@ def from_raw_weights(states: list[dict], options: argparse.Namespace) -> dict:
             classes = len(weights["decoder.fc2.weight"])
     except KeyError as error:
         hint = " (name the files of both encoder and decoder)" if len(states) == 1 else ""
-        raise InputError(f"{files} is no complete state dict of {name}: {error} is missing{hint}") from error
+        raise InputError(f"{files} is not a whole state dict of {name}: {error} is missing{hint}") from error
     if size.get("channels", 3) not in (1, 3):
         raise InputError(f"{files}: the model takes {size['channels']} channels; frames have 3, or 1 if grey")
     if options.img_x or options.img_y:
@@ -312,14 +318,16 @@ def find_trained_videos(videos: list[Video], trained: Trained) -> list[str]:
     counts as the training's video of its name, unless that one is still there and has another size.
     """
     root = data_folder(trained.trained_on)
+    same_data = os.path.realpath(trained.args.data_path) == os.path.realpath(trained.trained_on)
     other, found = "new" if "train" in trained.sides.values() else "unknown", []
     for video in videos:
-        place = Path(os.path.realpath(os.path.dirname(video.path)), os.path.basename(video.path))
-        place = place.with_suffix("") if os.path.isfile(video.path) else place
-        has_ucf101_name, inside = VIDEO_NAME.fullmatch(video.name), place.is_relative_to(root)
-        name = place.relative_to(root).as_posix() if inside and not has_ucf101_name else video.name
+        folder, file = os.path.split(video.path)
+        place = Path(os.path.realpath(folder), without_suffix(file))
+        by_name = same_data or VIDEO_NAME.fullmatch(video.name)
+        inside = place.is_relative_to(root)
+        name = place.relative_to(root).as_posix() if inside and not by_name else video.name
         side = trained.sides.get(name) or trained.sides.get(name_key(name), other)
-        if not has_ucf101_name and not inside and is_another(Path(video.path), root / name):
+        if not by_name and not inside and is_another(Path(video.path), root / name):
             side = other
         found.append(side)
     return found
@@ -333,7 +341,7 @@ def data_folder(data_path: str) -> Path:
 
 def is_another(path: Path, namesake: Path) -> bool:
     """Return whether the training's video, a path without suffix, is still there and has another size."""
-    if path.is_file():
+    if path.is_file() and without_suffix(path.name) != path.name:
         namesake = namesake.with_name(namesake.name + path.suffix)
     if not namesake.exists():
         return False
@@ -379,8 +387,9 @@ def predict_videos(options: argparse.Namespace, trained: Trained, device: torch.
         print_prediction(table, name if names[name] == 1 else path, note)
         tables.append(table)
         if options.plot:
+            figure = plot_timeline(table, read_strip(path, moments))
             with atomic_file(options.plot) as file:
-                plot_timeline(table, read_strip(path, moments)).savefig(file, format="png", dpi=140)
+                figure.savefig(file, format="png", dpi=140)
             print(f"\nOutput  {options.plot}")
     if options.csv and tables:
         with atomic_file(options.csv) as file:
@@ -560,9 +569,10 @@ def fit_fonts(texts: list[str]) -> dict[str, str]:
 
     Returns {text: what to show}: letters that no font has are written as \\u8d70, and reported.
     """
-    letters = {letter for text in texts for letter in text if letter.isprintable() and not letter.isspace()}
+    missing = {letter for text in texts for letter in text if letter.isprintable() and not letter.isspace()}
     families = list(matplotlib.rcParams["font.family"])
-    missing = letters.difference(*(letters_of(font_manager.findfont(family)) for family in families))
+    for family in families:
+        missing -= letters_of(font_manager.findfont(font_manager.FontProperties(family=[family])))
     for path in font_manager.findSystemFonts() if missing else []:  # also those installed lately
         found = missing & letters_of(path)
         if found:

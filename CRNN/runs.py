@@ -99,7 +99,8 @@ def parse_args(doc: str, parameters: dict, demo: dict) -> argparse.Namespace:
             options = dict(action=argparse.BooleanOptionalAction)  # --resume, --no-resume
         elif limit and isinstance(limit[0], tuple):
             options = dict(type=type(default), choices=limit[0])
-        parser.add_argument(f"--{name}", default=default, help=f"{text} (default: {default})", **options)
+        text = f"{text} (default: {default})".replace("%", "%%")  # a path may hold a %
+        parser.add_argument(f"--{name}", default=default, help=text, **options)
     args = parser.parse_args()
     if args.demo:
         parser.set_defaults(**demo)  # a value on the command line still wins
@@ -239,7 +240,7 @@ def join_processes() -> None:
         torch.cuda.set_device(gpu)
     store, *_ = next(dist.rendezvous("env://"))
     if os.environ.get("GROUP_WORLD_SIZE") == "1":  # one machine: all processes know the number of the restart
-        # the store outlives the processes: without a prefix, restarted ones find the addresses of the dead
+        # the store outlives the processes: without a prefix, restarted ones find old addresses
         store = dist.PrefixStore("attempt" + os.environ["TORCHELASTIC_RESTART_COUNT"], store)
     dist.init_process_group(backend, store=store, rank=RANK, world_size=WORLD_SIZE, device_id=gpu,
                             timeout=timedelta(hours=2))  # some processes finish their features much earlier
@@ -313,7 +314,7 @@ def lock_folder(folder: Path) -> Iterator[None]:
     try:
         lock.acquire(timeout=8)  # seconds; the workers of a killed run hold the lock a little longer
     except Timeout:
-        raise InputError(f"another run is writing to {folder}: wait for it, or choose another "
+        raise InputError(f"another run is writing to {folder} (it is locked): wait for it, or choose another "
                          "--save_model_path") from None
     except OSError as error:  # some network drives have no locks
         print(f"{folder} cannot be locked ({first_line(error)}): start only one run there")
@@ -326,8 +327,8 @@ def lock_folder(folder: Path) -> Iterator[None]:
 # ------------------------------------------------------------------------------ 6. Checkpoints
 
 HISTORIES = ("train_loss", "train_score", "test_loss", "test_score")
-# parameters that a resumed run may change: the others decide what is learnt. The checkpoint's lists of videos
-# stand for --split
+# parameters that a resumed run may change: the others decide what is learnt or kept. The lists of videos in
+# the checkpoint stand for --split
 MAY_CHANGE = {"data_path", "action_name_path", "save_model_path", "split", "epochs", "num_workers",
               "log_interval", "resume", "demo", "cache_features", "cache_gb"}
 

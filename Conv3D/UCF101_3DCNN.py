@@ -74,7 +74,7 @@ PARAMETERS = dict(
 )
 DEMO = dict(
     data_path=str(REPO / "UCF101" / "demo" / "jpegs"),
-    action_name_path=str(REPO / "UCF101" / "demo" / "actions.pkl"),
+    action_name_path="none",
     save_model_path=str(HERE / "model_ckpt_demo"),
     split="group", end_frame=11, img_x=40, img_y=40, epochs=12, batch_size=16, learning_rate=2e-4,
 )
@@ -94,7 +94,7 @@ def main():
     args = parse_args(__doc__, PARAMETERS, DEMO)
     device = get_device()
     if args.demo:
-        make_demo_data(args.data_path, args.action_name_path)
+        make_demo_data(args.data_path)
     data = load_videos(args)
     with open_output_folder(args, NAME), name_unreadable_videos(args, data.train + data.test):
         torch.manual_seed(args.seed)

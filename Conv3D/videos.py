@@ -18,7 +18,6 @@ import contextlib
 import errno
 import math
 import os
-import pickle
 import pickletools
 import re
 import shutil
@@ -44,7 +43,6 @@ from runs import (
     TORCHRUN,
     InputError,
     abbreviate,
-    atomic_file,
     first_line,
     replace,
     report,
@@ -85,6 +83,11 @@ def frame_path(folder: str, number: int) -> str:
     return os.path.join(folder, f"frame{number:06d}.jpg")
 
 
+def without_suffix(path: str) -> str:
+    stem, suffix = os.path.splitext(path)
+    return stem if suffix.lower() in VIDEO_SUFFIXES else path
+
+
 def find_videos(data_path: str) -> list[Video]:
     """Find the videos of a folder or a table (see FORMS), sorted by name.
 
@@ -98,7 +101,7 @@ def find_videos(data_path: str) -> list[Video]:
         videos = list(videos_in_table(data_path, skipped))
     else:
         problem = "is neither a folder nor a .csv table" if os.path.exists(data_path) else "does not exist"
-        raise InputError(f"{data_path} {problem}. {FORMS}. --demo needs none")
+        raise InputError(f"{data_path} {problem}. {FORMS}. --demo makes its own videos")
     reasons = join_counts(skipped)
     if not videos:
         raise InputError(f"{data_path} holds no video (skipped: {reasons or 'nothing'}). {FORMS}")
@@ -155,8 +158,7 @@ def scan_folder(data_path: str, skipped: Counter) -> Iterator[tuple[str, str, tu
         skipped["other files"] += len(files) - len(videos) - len(images)
         skipped["images without a number, or beside videos"] += len(images) - len(frames)
         if frames:
-            stem, suffix = os.path.splitext(folders[-1])  # frames may lie in a folder 1.avi
-            yield folder, stem if suffix.lower() in VIDEO_SUFFIXES else folders[-1], folders[:-1]
+            yield folder, without_suffix(folders[-1]), folders[:-1]  # frames may lie in a folder 1.avi
         for name in videos:
             yield os.path.join(folder, name), os.path.splitext(name)[0], folders
         ucf101 = {name for name in subfolders if VIDEO_NAME.fullmatch(name)
@@ -251,8 +253,7 @@ def videos_in_table(path: str, skipped: Counter) -> Iterator[Video]:
             os.stat(file)
         if lines.setdefault(os.path.realpath(file), line) != line:
             raise InputError(f"{where}: {video} is also in line {lines[os.path.realpath(file)]}")
-        stem, suffix = os.path.splitext(Path(video).as_posix())
-        name = unicodedata.normalize("NFC", stem if suffix.lower() in VIDEO_SUFFIXES else stem + suffix)
+        name = unicodedata.normalize("NFC", without_suffix(Path(video).as_posix()))
         base = name.rpartition("/")[2]
         if split in tests[1:]:
             skipped[f"videos of the split {split} (the test is {tests[0]})"] += 1
@@ -282,6 +283,8 @@ def read_table(path: str):
         raise InputError(f"{path}, line 2 has more columns than line 1: put double quotes around a path that "
                          f"holds '{separator}'")
     table = table.fillna("").rename(columns=name_key)
+    if table.columns.duplicated().any():
+        raise InputError(f"{path} has two columns of one name: {', '.join(table)}")
     found = ", ".join(table)
     for column, other in (("video", "file_name"), ("action", "label")):  # Hugging Face's VideoFolder
         table = table.rename(columns={} if column in table else {other: column})
@@ -459,8 +462,7 @@ def listed_videos(videos: list[Video], path: str) -> list[Video]:
 
 def find_listed(by_file: dict[str, list], name: str) -> list[Video]:
     """Return the videos whose name is the end of this name, or this name the end of theirs."""
-    stem, suffix = os.path.splitext(name_key(name).replace("\\", "/"))
-    name = "/" + (stem if suffix in VIDEO_SUFFIXES else stem + suffix)
+    name = "/" + without_suffix(name_key(name).replace("\\", "/"))
     paths = {video: "/" + name_key(video.name) for video in by_file.get(name.rpartition("/")[2], ())}
     exact = [video for video, path in paths.items() if name == path]
     return exact or [video for video, path in paths.items() if name.endswith(path) or path.endswith(name)]
@@ -509,7 +511,7 @@ def print_videos(args: argparse.Namespace, videos: list[Video], action_names: li
         report("", f"{folders:,} of the videos are folders of frames, the others are files: check that none "
                "is both")
     if len(found) == 1:
-        report("", f"All videos show one action, {found[0]}: every answer will be right and mean nothing. Is "
+        report("", f"All videos show one action, {found[0]}: so the accuracy of 100 % means nothing. Is "
                "--data_path the folder of the class folders?")
 
 
@@ -545,7 +547,7 @@ def print_sources(train: list[Video], test: list[Video]) -> None:
                f"that is also in training: this is not a fair test{remedy}")
     if unknown:
         report("", f"The source of {unknown:,} of {len(train) + len(test):,} videos is unknown: training and "
-               "test may share sources. Folders <Action>/<source>/<video>, or a column source, tell it")
+               "test may share sources. Use folders <Action>/<source>/<video> or a column source")
 
 
 def usual_frame_rate(videos: list[Video]) -> float | None:
@@ -619,8 +621,8 @@ def list_images(folder: str) -> dict[int, str]:
                        and not name.startswith(".") and has_number(name))
     stems = {name: os.path.splitext(name)[0] for name in names}
     whole = {name: int(re.findall("[0-9]+", stem)[-1]) for name, stem in stems.items()}
-    decimal = {name: Decimal(re.findall("[0-9]+(?:[.,][0-9]+)?(?:e-?[0-9]+)?", stem)[-1].replace(",", "."))
-               for name, stem in stems.items()}
+    decimal = "[0-9]+(?:[.,][0-9]+)?(?:e-?[0-9]{1,3})?"
+    decimal = {name: Decimal(re.findall(decimal, stem)[-1].replace(",", ".")) for name, stem in stems.items()}
     names.sort(key=whole.get)
     for name, other in zip(names, names[1:], strict=False):
         if whole[name] == whole[other] or decimal[name] > decimal[other]:
@@ -811,7 +813,7 @@ DEMO_GROUPS, DEMO_CLIPS = 10, 24  # clips of each action in each group
 DEMO_FRAMES, DEMO_SIZE = 10, 40  # frames in a clip, and their height and width in pixels
 
 
-def make_demo_data(data_path: str, action_name_path: str) -> None:
+def make_demo_data(data_path: str) -> None:
     """Make a small data set in the form of UCF101's frame folders, unless it is there; nothing is downloaded.
 
     A disc cut from one of scikit-learn's two photographs moves over the other. It may be anywhere along its
@@ -825,8 +827,6 @@ def make_demo_data(data_path: str, action_name_path: str) -> None:
         with user_file(data_path):
             temporary.mkdir(parents=True)
             write_demo_videos(temporary)
-            with atomic_file(action_name_path) as file:  # before the videos: they tell that all is there
-                pickle.dump(DEMO_ACTIONS, file)
             replace(temporary, data_path)
     if TORCHRUN:
         dist.barrier()

@@ -221,9 +221,9 @@ def open_loader(dataset: Dataset, batch_size: int, sampler, num_workers: int) ->
 
 
 def start_worker(worker_id: int) -> None:
-    """Leave Ctrl-C, and what it interrupts, to the main process, which ends its workers."""
+    """Ignore Ctrl-C in a worker: the main process stops its workers."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    sys.excepthook = lambda *error: None  # its thread that hands over tensors complains at the end
+    sys.excepthook = lambda *error: None  # or the thread that passes tensors prints an error
 
 
 # ------------------------------------------------------------------------------ 2. Models
@@ -329,7 +329,7 @@ class EncoderCNN(nn.Module):
 def load_resnet152(weights: str) -> nn.Module:
     """ResNet-152 (https://arxiv.org/abs/1512.03385) with weights of a file, of torchvision's, or "none".
 
-    Raises InputError where the weights cannot be had, saying what to do.
+    Raises InputError if the weights cannot be loaded.
     """
     from torchvision.models import ResNet152_Weights, resnet152  # here, as it takes a second
 
@@ -337,11 +337,11 @@ def load_resnet152(weights: str) -> nn.Module:
         try:
             return resnet152(weights=weights)
         except (OSError, RuntimeError) as error:  # no network, or a download whose hash is wrong
-            raise InputError(f"no download of the ResNet-152 weights ({first_line(error)}): fetch "
-                             f"{ResNet152_Weights[weights].url} elsewhere, for --resnet_weights "
+            raise InputError(f"cannot download the ResNet-152 weights ({first_line(error)}): download "
+                             f"{ResNet152_Weights[weights].url} on another computer and use --resnet_weights "
                              "FILE") from error
     if weights != "none" and not os.path.exists(weights):
-        raise InputError(f"--resnet_weights {weights} is no file and none of "
+        raise InputError(f"--resnet_weights {weights} is neither a file nor one of "
                          f"{', '.join(ResNet152_Weights.__members__)}, none")
     # untrained, 50 blocks add up to features of 1e8, too large for float16, unless each begins as identity
     resnet = resnet152(zero_init_residual=True)
@@ -598,6 +598,7 @@ def keep_arrays(args: argparse.Namespace, model: nn.Module, device, datasets: li
         report("Cache", f"{'features' if encoder else 'clips'} of {count:,} videos, {gigabytes:,.2f} GB, in")
         print(f"        {folder}")
         write_arrays(args, device, datasets, [path for dataset in kept for path in dataset.paths], encoder)
+        return kept
     return [new if all(path.exists() for path in new.paths) else dataset
             for new, dataset in zip(kept, datasets, strict=True)]
 
@@ -615,7 +616,7 @@ def write_arrays(args: argparse.Namespace, device, datasets: list[Dataset_CRNN],
     """Write the missing files, each (clips, ...). The processes of torchrun share the work."""
     missing = [index for index in range(RANK, len(paths), WORLD_SIZE) if not paths[index].exists()]
     batch_size = max(1, 16 // args.clips) if encoder else 1
-    loader = open_loader(ConcatDataset(datasets), batch_size, missing, args.num_workers)
+    loader = open_loader(ConcatDataset(datasets), batch_size, missing, min(args.num_workers, len(missing)))
     if encoder:
         extract = Features(encoder).eval()
         extract = extract if TORCHRUN else nn.DataParallel(extract)
@@ -650,7 +651,7 @@ def write_array(path: Path, array: np.ndarray, flag: str) -> None:
 
 
 def report_short_videos(dataset: Dataset) -> None:
-    """Print once how many videos are shorter than a clip. Do nothing for other data sets."""
+    """Print once how many videos are shorter than a clip, among those that this run has read."""
     if not isinstance(dataset, Dataset_CRNN) or dataset.short_reported:
         return
     ends = dataset.ends
