@@ -178,7 +178,7 @@ def test_the_original_tutorials_list_opens_without_confidence_split_and_frames(r
     assert "some may be training videos" in text
     assert "From here on: all videos (videos: 8, mistakes: 5)" in text
     assert "The list has no confidence" in text
-    assert "There are no pictures: nowhere is neither a folder nor a table" in text
+    assert "There are no pictures: nowhere does not exist" in text
     assert "Biking -> Punch  v_Biking_g01_c02: no picture in nowhere" in text
     assert len(pictures_of(results["tutorial"])) == 2  # the bars and the confusion matrix need no frames
 

@@ -388,8 +388,8 @@ DEMOS = {  # shorter than the demo is: fewer epochs, and of CRNN every third fra
 
 def run_demo(model: str, _, folder: Path) -> tuple[str, Path]:
     data, out = folder.parent / "demo", folder / "out"
-    done = run(sys.executable, SCRIPTS[model], "--demo", "--data_path", data / "jpegs", "--save_model_path", out,
-               "--num_workers", "0", *DEMOS[model])
+    done = run(sys.executable, SCRIPTS[model], "--demo", "--data_path", data / "jpegs", "--save_model_path",
+               out, "--num_workers", "0", *DEMOS[model])
     return done.stdout, out
 
 
