@@ -181,7 +181,7 @@ def test_published_imagenet_weights_load_from_a_file(tmp_path):
     torch.save({"conv1.weight": torch.zeros(1)}, tmp_path / "other.pth")
     with pytest.raises(InputError, match="does not fit this model"):
         functions.load_resnet152(str(tmp_path / "other.pth"))
-    with pytest.raises(InputError, match="is no file and none of IMAGENET1K_V1"):
+    with pytest.raises(InputError, match="is neither a file nor one of IMAGENET1K_V1"):
         functions.load_resnet152("IMAGENET1K")
     with pytest.raises(InputError, match="no such file"):
         functions.load_resnet152(str(tmp_path))
