@@ -137,7 +137,7 @@ def wrong(tmp_path_factory) -> Path:
 
 
 BAD_COMMANDS = {  # the flags, the exit status, what the message must name; {wrong} is the folder above
-    "no data_path": ("--data_path {wrong}/none", 1, ["none is neither a folder nor a table", "--demo"]),
+    "no data_path": ("--data_path {wrong}/none", 1, ["none does not exist", "--demo"]),
     "no videos": ("--data_path {wrong}/empty", 1, ["empty holds no video"]),
     "some unknown actions": ("--data_path {wrong}/mixed", 1, ["Bend, Wave", "--action_name_path none"]),
     "frames too small": ("--img_x 20", 1, ["20x40 are too small", "33x33"]),
