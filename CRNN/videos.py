@@ -242,12 +242,13 @@ def drop_duplicates(videos: list[Video]) -> list[Video]:
 
 def videos_in_table(path: str, skipped: Counter) -> Iterator[Video]:
     table, lines = read_table(path), {}
+    has_split = any(table["split"])
     tests = sorted({side for side in table["split"] if side in TEST}, key=TEST.index)
     for line, (video, action, source, split) in zip(table.index + 2, table.to_numpy(), strict=True):
         where, file = f"{path}, line {line}", os.path.join(os.path.dirname(path), video)
         if not video or not action.strip():
             raise InputError(f"{where}: the column {'action' if video else 'video'} is empty")
-        if split not in TRAIN + TEST and (split or any(table["split"])):
+        if split not in TRAIN + TEST and (split or has_split):
             raise InputError(f"{where}: the column split has '{split}', not train or test")
         with user_file(f"{where}: {file}"):
             os.stat(file)
@@ -287,7 +288,8 @@ def read_table(path: str):
         raise InputError(f"{path} has two columns of one name: {', '.join(table)}")
     found = ", ".join(table)
     for column, other in (("video", "file_name"), ("action", "label")):  # Hugging Face's VideoFolder
-        table = table.rename(columns={} if column in table else {other: column})
+        if column not in table:
+            table = table.rename(columns={other: column})
     if not {"video", "action"} <= set(table):
         raise InputError(f"{path} has the columns {found}: it needs video and action")
     table = table.reindex(columns=["video", "action", "source", "split"], fill_value="")
@@ -522,7 +524,8 @@ def print_split(split: str, train: list[Video], test: list[Video]) -> None:
     for side, videos in (("training", train), ("test", test)):
         counts = Counter(dict.fromkeys(sorted(actions), 0))
         counts.update(video.action for video in videos)
-        (most, highest), *_, (fewest, lowest) = [*counts.most_common(), *counts.most_common()[-1:]]
+        ranked = counts.most_common()
+        (most, highest), (fewest, lowest) = ranked[0], ranked[-1]
         report("", f"{side}: {lowest:,} of each action" if lowest == highest else
                f"{side}: {lowest:,} ({fewest}) to {highest:,} ({most}) videos an action")
         missing = [action for action, count in counts.items() if count == 0]
@@ -621,8 +624,8 @@ def list_images(folder: str) -> dict[int, str]:
                        and not name.startswith(".") and has_number(name))
     stems = {name: os.path.splitext(name)[0] for name in names}
     whole = {name: int(re.findall("[0-9]+", stem)[-1]) for name, stem in stems.items()}
-    decimal = "[0-9]+(?:[.,][0-9]+)?(?:e-?[0-9]{1,3})?"
-    decimal = {name: Decimal(re.findall(decimal, stem)[-1].replace(",", ".")) for name, stem in stems.items()}
+    number = re.compile("[0-9]+(?:[.,][0-9]+)?(?:e-?[0-9]{1,3})?")
+    decimal = {name: Decimal(number.findall(stem)[-1].replace(",", ".")) for name, stem in stems.items()}
     names.sort(key=whole.get)
     for name, other in zip(names, names[1:], strict=False):
         if whole[name] == whole[other] or decimal[name] > decimal[other]:
@@ -715,7 +718,8 @@ def decode(path: str) -> Iterator[tuple[int, av.VideoFrame]]:
                 try:
                     frames = packet.decode()
                 except av.FFmpegError as error:
-                    refuse_system_error(error, path)
+                    if not lost:  # once: it reads the whole file
+                        refuse_system_error(error, path)
                     lost.append(packet.pts)
                     continue
                 for frame in frames:
