@@ -90,7 +90,8 @@ def read_clips(path: str, clips: list[list[int]], img_x: int, img_y: int, channe
         # forget what no later clip shows, then read on to the end of this clip
         images = {number: image for number, image in images.items() if number >= numbers[0] or number == last}
         while last < numbers[-1] and (frame := next(frames, None)):
-            last, images[frame[0]] = frame[0], frame[1]
+            last, image = frame
+            images[last] = image
         end = numbers[-1]
         if last < end:  # the video is shorter, or its last frames cannot be read
             end = min(end, count_frames(path)) if os.path.isdir(path) else last
@@ -206,14 +207,15 @@ def make_loader(dataset: Dataset, args: argparse.Namespace, shuffle: bool) -> Da
 
 def open_loader(dataset: Dataset, batch_size: int, sampler, num_workers: int) -> DataLoader:
     """Return a DataLoader. Raises InputError if processes are asked for where there is no shared memory."""
-    try:
-        for part in getattr(dataset, "datasets", [dataset]) if num_workers else []:
-            torch.empty(1 << 20).share_memory_()  # a container may have a little of it
-            if isinstance(part, Dataset_CRNN):
-                part.notes.share_memory_()
-    except (RuntimeError, OSError) as error:
-        raise InputError(f"processes that read videos need shared memory ({first_line(error)}): use "
-                         "--num_workers 0") from error
+    if num_workers:
+        try:
+            torch.empty(1 << 20).share_memory_()  # more than a container with little of it has
+            for part in dataset.datasets if isinstance(dataset, ConcatDataset) else [dataset]:
+                if isinstance(part, Dataset_CRNN):
+                    part.notes.share_memory_()
+        except (RuntimeError, OSError) as error:
+            raise InputError(f"processes that read videos need shared memory ({first_line(error)}): use "
+                             "--num_workers 0") from error
     return DataLoader(dataset, batch_size, sampler=sampler, num_workers=num_workers,
                       persistent_workers=num_workers > 0, pin_memory=torch.cuda.is_available(),
                       worker_init_fn=start_worker,
@@ -581,7 +583,8 @@ def keep_arrays(args: argparse.Namespace, model: nn.Module, device, datasets: li
     save_model_path, named by what they depend on. What is missing there is written first; with write=False a
     data set of which something is missing is returned as it is.
     """
-    first, encoder = datasets[0], model.module.encoder if getattr(args, "cache_features", False) else None
+    first = datasets[0]
+    encoder = model.module.encoder if getattr(args, "cache_features", False) else None  # of ResNetCRNN
     frame_bytes = 2 * 2048 if encoder else first.channels * first.img_x * first.img_y
     count = sum(map(len, datasets))
     gigabytes = count * first.clips * len(first.frame_numbers) * frame_bytes / 1e9

@@ -147,9 +147,9 @@ def scan_folder(data_path: str, skipped: Counter) -> Iterator[tuple[str, str, tu
         folders = Path(folder).relative_to(data_path).parts
         hidden = [name for name in subfolders + files if name.startswith(HIDDEN)]
         subfolders[:] = sorted(set(subfolders).difference(hidden))
-        files = sorted(set(files).difference(hidden))
-        links = {name for name in files if is_broken_link(os.path.join(folder, name))}
-        files = [name for name in files if name not in links]
+        files = set(files).difference(hidden)
+        links = [name for name in files if is_broken_link(os.path.join(folder, name))]
+        files = sorted(set(files).difference(links))
         videos = [name for name in files if name.lower().endswith(VIDEO_SUFFIXES)]
         images = [name for name in files if name.lower().endswith(IMAGE_SUFFIXES)]
         frames = [name for name in images if folders and not videos and has_number(name)]
@@ -160,7 +160,7 @@ def scan_folder(data_path: str, skipped: Counter) -> Iterator[tuple[str, str, tu
         if frames:
             yield folder, without_suffix(folders[-1]), folders[:-1]  # frames may lie in a folder 1.avi
         for name in videos:
-            yield os.path.join(folder, name), os.path.splitext(name)[0], folders
+            yield os.path.join(folder, name), without_suffix(name), folders
         ucf101 = {name for name in subfolders if VIDEO_NAME.fullmatch(name)
                   and os.path.exists(frame_path(os.path.join(folder, name), 1))}
         for name in sorted(ucf101):  # not opened: UCF101 has 2.5 million frames
@@ -406,8 +406,8 @@ def split_videos(videos: list[Video], split: str, seed: int) -> tuple[list[Video
     held_out = set(test)
     train = [video for video in videos if video not in held_out]
     if {video.label for video in train}.isdisjoint(video.label for video in test):
-        remedy = "use another --split or more videos" if split in SPLITS else "list the test videos only"
-        remedy = "name train and test videos of the same actions" if has_given else remedy
+        remedy = ("name train and test videos of the same actions" if has_given else
+                  "use another --split or more videos" if split in SPLITS else "list the test videos only")
         raise InputError(f"--split {split} puts {len(train)} of the {len(videos)} videos in training and "
                          f"{len(test)} in the test, and no action is in both: {remedy}")
     return train, test
@@ -622,6 +622,9 @@ def list_images(folder: str) -> dict[int, str]:
     with user_file(folder):
         names = sorted(name for name in os.listdir(folder) if name.lower().endswith(IMAGE_SUFFIXES)
                        and not name.startswith(".") and has_number(name))
+    ucf101 = {int(name[5:11]): name for name in names if re.fullmatch(r"frame[0-9]{6}\.jpg", name)}
+    if names and len(ucf101) == len(names) and min(ucf101) == 1:
+        return {number: os.path.join(folder, name) for number, name in ucf101.items()}
     stems = {name: os.path.splitext(name)[0] for name in names}
     whole = {name: int(re.findall("[0-9]+", stem)[-1]) for name, stem in stems.items()}
     number = re.compile("[0-9]+(?:[.,][0-9]+)?(?:e-?[0-9]{1,3})?")
@@ -631,8 +634,6 @@ def list_images(folder: str) -> dict[int, str]:
         if whole[name] == whole[other] or decimal[name] > decimal[other]:
             raise InputError(f"the order of the frames in {folder} is not clear, for example of {name} and "
                              f"{other}: name them frame000001.jpg, frame000002.jpg, ...")
-    if names and all(re.fullmatch(r"frame[0-9]{6}\.jpg", name) for name in names) and whole[names[0]] == 1:
-        return {whole[name]: os.path.join(folder, name) for name in names}
     return {number: os.path.join(folder, name) for number, name in enumerate(names, start=1)}
 
 
