@@ -151,10 +151,8 @@ def find_checkpoint(options: argparse.Namespace) -> tuple[dict, Path]:
     if options.checkpoint:
         states = [load_checkpoint(file) for file in options.checkpoint]
         states = [state.get("state_dict", state) for state in states]
-        for state in states:
-            if not isinstance(state, dict) or not all(isinstance(key, str) for key in state):
-                raise InputError(f"{', '.join(options.checkpoint)} is neither a checkpoint nor a state dict")
-        is_ours = len(states) == 1 and states[0].keys() >= {"model", "args", "action_names"}
+        keys = set(states[0]) if len(states) == 1 and isinstance(states[0], dict) else set()
+        is_ours = keys >= {"model", "args", "action_names"}
         return states[0] if is_ours else from_raw_weights(states, options), Path(options.checkpoint[0])
     folder = options.save_model_path
     if not folder:
@@ -204,7 +202,9 @@ def from_raw_weights(states: list[dict], options: argparse.Namespace) -> dict:
     """Make a checkpoint of the original's state dicts: sizes from the shapes, the rest from flags."""
     files, weights = ", ".join(options.checkpoint), {}
     for state in states:
-        if not state or not all(torch.is_tensor(tensor) for tensor in state.values()):
+        is_state_dict = isinstance(state, dict) and all(isinstance(key, str) and torch.is_tensor(tensor)
+                                                        for key, tensor in state.items())
+        if not state or not is_state_dict:
             raise InputError(f"{files} is neither a checkpoint nor a state dict")
         state = {key.removeprefix("module."): tensor for key, tensor in state.items()}  # DataParallel adds it
         part = "decoder." if "LSTM.weight_ih_l0" in state else "encoder."
