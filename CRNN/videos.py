@@ -16,9 +16,10 @@ copy it to the others.
 import argparse
 import contextlib
 import errno
+import io
 import math
 import os
-import pickletools
+import pickle
 import re
 import shutil
 import unicodedata
@@ -138,52 +139,35 @@ def videos_in_folder(data_path: str, skipped: Counter) -> list[Video]:
     return videos
 
 
-def scan_folder(data_path: str, skipped: Counter) -> Iterator[tuple[str, str, tuple]]:
+def scan_folder(folder: str, skipped: Counter, above: tuple = ()) -> Iterator[tuple[str, str, tuple]]:
     """Yield (path, name without suffix, names of the folders above it) of each video below a folder.
 
     A video is a file with a suffix of video, or a folder that holds numbered images but no such file.
     """
-    for folder, subfolders, files in os.walk(data_path, onerror=refuse_folder, followlinks=True):
-        folders = Path(folder).relative_to(data_path).parts
-        hidden = [name for name in subfolders + files if name.startswith(HIDDEN)]
-        subfolders[:] = sorted(set(subfolders).difference(hidden))
-        files = set(files).difference(hidden)
-        links = [name for name in files if is_broken_link(os.path.join(folder, name))]
-        files = sorted(set(files).difference(links))
-        videos = [name for name in files if name.lower().endswith(VIDEO_SUFFIXES)]
-        images = [name for name in files if name.lower().endswith(IMAGE_SUFFIXES)]
-        frames = [name for name in images if folders and not videos and has_number(name)]
-        skipped["hidden files and folders"] += len(hidden)
-        skipped["broken links"] += len(links)
-        skipped["other files"] += len(files) - len(videos) - len(images)
-        skipped["images without a number, or beside videos"] += len(images) - len(frames)
-        if frames:
-            yield folder, without_suffix(folders[-1]), folders[:-1]  # frames may lie in a folder 1.avi
-        for name in videos:
-            yield os.path.join(folder, name), without_suffix(name), folders
-        ucf101 = {name for name in subfolders if VIDEO_NAME.fullmatch(name)
-                  and os.path.exists(frame_path(os.path.join(folder, name), 1))}
-        for name in sorted(ucf101):  # not opened: UCF101 has 2.5 million frames
-            yield os.path.join(folder, name), name, folders
-        subfolders[:] = [name for name in subfolders if name not in ucf101]
-        if len(folders) == 4:
-            skipped["folders too deep"] += len(subfolders)
-            subfolders.clear()
-
-
-def is_broken_link(path: str) -> bool:
-    with user_file(path):
-        try:
-            os.stat(path)
-        except OSError as error:
-            if not os.path.islink(path) or error.errno not in (errno.ENOENT, errno.ELOOP):
-                raise
-            return True
-    return False
-
-
-def refuse_folder(error: OSError) -> None:
-    raise InputError(f"{error.filename}: {error.strerror}") from error
+    if above and VIDEO_NAME.fullmatch(above[-1]) and os.path.exists(frame_path(folder, 1)):
+        yield folder, above[-1], above[:-1]  # without a look at the others: UCF101 has 2.5 million frames
+        return
+    with user_file(folder), os.scandir(folder) as scan:
+        entries = sorted(scan, key=lambda entry: entry.name)
+        visible = [entry for entry in entries if not entry.name.startswith(HIDDEN)]
+        subfolders = [entry.name for entry in visible if entry.is_dir()]
+        files = [entry.name for entry in visible if entry.is_file()]
+    videos = [name for name in files if name.lower().endswith(VIDEO_SUFFIXES)]
+    images = [name for name in files if name.lower().endswith(IMAGE_SUFFIXES)]
+    frames = [name for name in images if above and not videos and has_number(name)]
+    skipped["hidden files and folders"] += len(entries) - len(visible)
+    skipped["broken links"] += len(visible) - len(subfolders) - len(files)
+    skipped["other files"] += len(files) - len(videos) - len(images)
+    skipped["images without a number, or beside videos"] += len(images) - len(frames)
+    if frames:
+        yield folder, without_suffix(above[-1]), above[:-1]  # frames may lie in a folder 1.avi
+    for name in videos:
+        yield os.path.join(folder, name), without_suffix(name), above
+    if len(above) == 4:
+        skipped["folders too deep"] += len(subfolders)
+        return
+    for name in subfolders:
+        yield from scan_folder(os.path.join(folder, name), skipped, (*above, name))
 
 
 def has_number(image_name: str) -> bool:
@@ -193,22 +177,20 @@ def has_number(image_name: str) -> bool:
 def match_sides(data_path: str, found: list[tuple]) -> dict[str, str]:
     """Return {uppermost folder: train or test}, or {} if no folder has the name of a side.
 
-    If one uppermost folder has the name of a side, all must have, and a train and a test side must hold class
-    folders. Raises InputError for anything else that looks like sides.
+    A folder that has only words like train_256 counts as one, and so do all of rawframes_train and
+    rawframes_val. If there is one, all must have the name of a side exactly, and a train and a test side must
+    hold class folders. Raises InputError for anything else that looks like sides.
     """
     classes = defaultdict(bool)  # {uppermost folder: whether class folders are in it}
     for _, stem, folders in found:
         if folders:
             classes[folders[0]] |= len(folders) > 1 or VIDEO_NAME.fullmatch(stem) is not None
-    sides = [name for name in classes if name_key(name) in TRAIN + TEST]
-    words = {name: {word.removesuffix("set") for word in re.findall(r"[^\W\d_]+", name_key(name))}
-             for name in classes}
-    alike = [any(words[name].intersection(side) for name in classes) for side in (TRAIN, TEST)]  # images_val
-    only_sides = any(words[name] and words[name] <= {*TRAIN, *TEST} for name in classes)  # train_256
-    sources = {name_key(folders[1]) for *_, folders in found if len(folders) == 2}  # Bend/train/1.mov
-    if not (only_sides or all(alike) or any(alike) and len(classes) == 1
-            or sources and sources <= {*TRAIN, *TEST}):
+    words = [{word.removesuffix("set") for word in re.findall(r"[^\W\d_]+", name_key(name))}
+             for name in classes]
+    if not (any(some and some.issubset(TRAIN + TEST) for some in words)
+            or words and all(some.intersection(TRAIN + TEST) for some in words)):
         return {}
+    sides = [name for name in classes if name_key(name) in TRAIN + TEST]
     train = [name for name in sides if classes[name] and name_key(name) in TRAIN]
     test = [name for name in sides if classes[name] and name_key(name) in TEST]
     if not train or not test or len(sides) < len(classes):
@@ -302,21 +284,11 @@ def read_table(path: str):
 UCF101_LIST = Path(__file__).resolve().parent.parent / "UCF101actions.pkl"
 
 
-# what a pickled list of str is made of. It is not unpickled, because a pickle can run any code
-PICKLED_LIST = {"PROTO", "FRAME", "EMPTY_LIST", "MARK", "APPEND", "APPENDS", "MEMOIZE", "BINPUT",
-                "LONG_BINPUT", "PUT", "STOP"}
-PICKLED_STRING = {"SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8", "UNICODE"}
+class ListUnpickler(pickle.Unpickler):
+    """Load lists and strings only: any other object could run code."""
 
-
-def read_pickled_list(data: bytes) -> list[str]:
-    """Return the strings of a pickled list of str, [] for anything else."""
-    try:
-        parts = [(opcode.name, value) for opcode, value, _ in pickletools.genops(data)]
-    except Exception:  # damaged data can raise nearly anything
-        return []
-    kinds = [kind for kind, _ in parts]
-    is_list = kinds.count("EMPTY_LIST") == 1 and set(kinds) <= PICKLED_LIST | PICKLED_STRING
-    return [value for kind, value in parts if kind in PICKLED_STRING] if is_list else []
+    def find_class(self, module, name):
+        raise pickle.UnpicklingError(f"{module}.{name}")
 
 
 def load_action_names(path: str) -> list[str]:
@@ -324,7 +296,11 @@ def load_action_names(path: str) -> list[str]:
     with user_file(f"--action_name_path {path}"):
         data = Path(path).read_bytes()
         if path.endswith(".pkl") or data[:1] == b"\x80":
-            names = read_pickled_list(data)
+            try:
+                names = ListUnpickler(io.BytesIO(data)).load()
+            except Exception:  # damaged data can raise nearly anything
+                names = []
+            names = names if isinstance(names, list) and all(isinstance(name, str) for name in names) else []
         else:
             names = [line.strip() for line in data.decode("utf-8-sig").splitlines() if line.strip()]
             numbers = [name.split(maxsplit=1)[0] for name in names]

