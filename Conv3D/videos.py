@@ -80,10 +80,6 @@ def name_key(name: str) -> str:
     return unicodedata.normalize("NFC", name).strip().casefold()
 
 
-def frame_path(folder: str, number: int) -> str:
-    return os.path.join(folder, f"frame{number:06d}.jpg")
-
-
 def without_suffix(path: str) -> str:
     stem, suffix = os.path.splitext(path)
     return stem if suffix.lower() in VIDEO_SUFFIXES else path
@@ -99,10 +95,11 @@ def find_videos(data_path: str) -> list[Video]:
     if os.path.isdir(data_path):
         videos = videos_in_folder(data_path, skipped)
     elif os.path.isfile(data_path) and data_path.lower().endswith((".csv", ".tsv")):
-        videos = list(videos_in_table(data_path, skipped))
+        videos = list(videos_in_table(data_path))
     else:
         problem = "is neither a folder nor a .csv table" if os.path.exists(data_path) else "does not exist"
         raise InputError(f"{data_path} {problem}. {FORMS}. --demo makes its own videos")
+    videos = choose_test(videos, skipped)
     reasons = join_counts(skipped)
     if not videos:
         raise InputError(f"{data_path} holds no video (skipped: {reasons or 'nothing'}). {FORMS}")
@@ -117,14 +114,15 @@ def join_counts(counts: Counter) -> str:
 
 def videos_in_folder(data_path: str, skipped: Counter) -> list[Video]:
     found, videos = list(scan_folder(data_path, skipped)), []
-    sides = match_sides(data_path, found)
+    uppermost = sorted({folders[0] for *_, folders in found if folders})
+    words = [side_words(name) for name in uppermost]
+    # one folder named like train_256, or all like rawframes_train and rawframes_val
+    has_sides = any(any(of_one) and all(of_one) for of_one in words) or any(words) and all(map(any, words))
     parents = {folders[:depth] for *_, folders in found for depth in range(1, len(folders) + 1)}
     for path, stem, folders in found:
-        below = folders[1:] if sides else folders  # from the class folder on
+        below = folders[1:] if has_sides else folders  # from the class folder on
         match = VIDEO_NAME.fullmatch(stem)
-        if sides and folders and folders[0] not in sides:
-            skipped[f"videos in other folders than {' and '.join(sides)}"] += 1
-        elif not match and (not below or not below[0].strip()):
+        if not match and (not below or not below[0].strip()):
             skipped["videos or frame folders in no class folder"] += 1
         elif not match and len(below) > 2:
             skipped["videos deeper than <Action>/<source>/<video>"] += 1
@@ -133,10 +131,23 @@ def videos_in_folder(data_path: str, skipped: Counter) -> list[Video]:
                              "of them, or use a table")
         else:
             name = unicodedata.normalize("NFC", stem if match else "/".join((*folders, stem)))
-            given = sides[folders[0]] if sides and folders else ""
+            given = name_key(folders[0]) if has_sides and folders else ""
             videos.append(Video(name, path, match["action"] if match else below[0], find_source(stem, below),
                                 given))
+    given = {video.given for video in videos}
+    if has_sides and (given.isdisjoint(TRAIN) or given.isdisjoint(TEST)
+                      or not set(map(name_key, uppermost)) <= {*TRAIN, *TEST}):
+        shown = [name if name_key(name) in given else f"{name} (no class folders)" for name in uppermost]
+        raise InputError(f"{data_path} has the folders {abbreviate(shown, 9)}. If one is a side of a split, "
+                         "all must be, with class folders in a train and in a test folder: use another "
+                         "--data_path, or a table with the columns video, action and split")
     return videos
+
+
+def side_words(folder: str) -> list[bool]:
+    """Return for each word of a folder's name whether it names a side of a split, as in rawframes_val."""
+    words = re.findall(r"[^\W\d_]+", name_key(folder))
+    return [word.removesuffix("set") in TRAIN + TEST for word in words]
 
 
 def scan_folder(folder: str, skipped: Counter, above: tuple = ()) -> Iterator[tuple[str, str, tuple]]:
@@ -170,38 +181,6 @@ def scan_folder(folder: str, skipped: Counter, above: tuple = ()) -> Iterator[tu
         yield from scan_folder(os.path.join(folder, name), skipped, (*above, name))
 
 
-def has_number(image_name: str) -> bool:
-    return re.search("[0-9]", os.path.splitext(image_name)[0]) is not None
-
-
-def match_sides(data_path: str, found: list[tuple]) -> dict[str, str]:
-    """Return {uppermost folder: train or test}, or {} if no folder has the name of a side.
-
-    A folder that has only words like train_256 counts as one, and so do all of rawframes_train and
-    rawframes_val. If there is one, all must have the name of a side exactly, and a train and a test side must
-    hold class folders. Raises InputError for anything else that looks like sides.
-    """
-    classes = defaultdict(bool)  # {uppermost folder: whether class folders are in it}
-    for _, stem, folders in found:
-        if folders:
-            classes[folders[0]] |= len(folders) > 1 or VIDEO_NAME.fullmatch(stem) is not None
-    words = [{word.removesuffix("set") for word in re.findall(r"[^\W\d_]+", name_key(name))}
-             for name in classes]
-    if not (any(some and some.issubset(TRAIN + TEST) for some in words)
-            or words and all(some.intersection(TRAIN + TEST) for some in words)):
-        return {}
-    sides = [name for name in classes if name_key(name) in TRAIN + TEST]
-    train = [name for name in sides if classes[name] and name_key(name) in TRAIN]
-    test = [name for name in sides if classes[name] and name_key(name) in TEST]
-    if not train or not test or len(sides) < len(classes):
-        shown = [name + ("" if classes[name] else " (without class folders)") for name in sorted(classes)]
-        raise InputError(f"{data_path} has the folders {abbreviate(shown, 9)}. If one is a side of a split, "
-                         "all must be, with class folders in a train and in a test folder: use another "
-                         "--data_path, or a table with the columns video, action and split")
-    first = min(test, key=lambda name: TEST.index(name_key(name)))
-    return dict.fromkeys(train, "train") | {first: "test"}
-
-
 def find_source(stem: str, below: tuple = ()) -> str:
     """Return the group of ..._gNN_cNN, else the folder between class folder and video, else ""."""
     folder = name_key(below[1]) if len(below) > 1 else ""
@@ -209,6 +188,16 @@ def find_source(stem: str, below: tuple = ()) -> str:
     if group:
         return f"g{int(group['group'])}"
     return "" if below and folder == name_key(below[0]) else folder  # brush_hair/brush_hair/1.avi has none
+
+
+def choose_test(videos: list[Video], skipped: Counter) -> list[Video]:
+    """Call the sides of a split train and test. Of several test sides the first of TEST counts."""
+    tests = sorted({video.given for video in videos}.intersection(TEST), key=TEST.index)
+    sides = {"": ""} | dict.fromkeys(TRAIN, "train") | dict.fromkeys(tests[:1], "test")
+    for video in videos:
+        if video.given not in sides:
+            skipped[f"videos of {video.given} (the test is {tests[0]})"] += 1
+    return [video._replace(given=sides[video.given]) for video in videos if video.given in sides]
 
 
 def drop_duplicates(videos: list[Video]) -> list[Video]:
@@ -222,10 +211,9 @@ def drop_duplicates(videos: list[Video]) -> list[Video]:
     return sorted(names.values())
 
 
-def videos_in_table(path: str, skipped: Counter) -> Iterator[Video]:
+def videos_in_table(path: str) -> Iterator[Video]:
     table, lines = read_table(path), {}
     has_split = any(table["split"])
-    tests = sorted({side for side in table["split"] if side in TEST}, key=TEST.index)
     for line, (video, action, source, split) in zip(table.index + 2, table.to_numpy(), strict=True):
         where, file = f"{path}, line {line}", os.path.join(os.path.dirname(path), video)
         if not video or not action.strip():
@@ -238,12 +226,8 @@ def videos_in_table(path: str, skipped: Counter) -> Iterator[Video]:
             raise InputError(f"{where}: {video} is also in line {lines[os.path.realpath(file)]}")
         name = unicodedata.normalize("NFC", without_suffix(Path(video).as_posix()))
         base = name.rpartition("/")[2]
-        if split in tests[1:]:
-            skipped[f"videos of the split {split} (the test is {tests[0]})"] += 1
-        else:
-            given = split and ("train" if split in TRAIN else "test")
-            yield Video(base if VIDEO_NAME.fullmatch(base) else name, file, action.strip(),
-                        name_key(source) or find_source(base), given)
+        yield Video(base if VIDEO_NAME.fullmatch(base) else name, file, action.strip(),
+                    name_key(source) or find_source(base), split)
 
 
 def read_table(path: str):
@@ -587,6 +571,14 @@ def refuse_dark_16_bits(path: str, brightest: int, read: Callable) -> None:
     if highest < 2**15:
         raise InputError(f"{path} has 16 bits a pixel, but only values {lowest:,} to {highest:,} of 65,535: "
                          "scale the frames to 8 bits")
+
+
+def frame_path(folder: str, number: int) -> str:
+    return os.path.join(folder, f"frame{number:06d}.jpg")
+
+
+def has_number(image_name: str) -> bool:
+    return re.search("[0-9]", os.path.splitext(image_name)[0]) is not None
 
 
 def list_images(folder: str) -> dict[int, str]:
