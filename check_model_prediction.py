@@ -77,7 +77,6 @@ from videos import (  # noqa: E402
     without_suffix,
 )
 
-ORDINALS = {2: "second", 3: "third"}
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # colour-blind safe
 
 
@@ -108,7 +107,7 @@ def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--video", nargs="+", metavar="PATH",
                         help="predict these video files, frame folders and folders of videos")
     parser.add_argument("--clips", **number, help="clips spread over each video (default: as in training)")
-    parser.add_argument("--csv", metavar="FILE", help="with --video: write a table, a row a clip and action")
+    parser.add_argument("--csv", metavar="FILE", help="with --video: write a table (rows: clip and action)")
     parser.add_argument("--plot", metavar="FILE.png", help="with one --video: also draw what happens when")
     parser.add_argument("--data_path", metavar="PATH",
                         help="list the videos of this folder or table (default: as in training)")
@@ -414,13 +413,13 @@ def fit_frame_rate(trained: Trained, path: str, options) -> tuple[argparse.Names
     rate, usual = frame_rate(path), trained.frame_rate or (25 if is_ucf101(trained.action_names) else None)
     if options.skip_frame or not rate or not usual or 2 / 3 < rate / usual < 1.5:
         return args, ""
-    rates = f"{rate:.0f} frames a second, but {usual:.0f} in training: "
+    rates = f"{rate:.0f} frames per second, but {usual:.0f} in training: "
     if rate < usual:
         return args, rates + "movements look faster than in training"
     n, T = round(rate / usual), len(select_frames(args))
     args.skip_frame *= n
     args.end_frame = args.begin_frame + args.skip_frame * T
-    return args, rates + f"every {ORDINALS.get(n, f'{n}th')} frame is used"
+    return args, rates + f"one frame of {n} is used"
 
 
 def frame_times(path: str) -> list[float]:

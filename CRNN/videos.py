@@ -276,7 +276,7 @@ class ListUnpickler(pickle.Unpickler):
 
 
 def load_action_names(path: str) -> list[str]:
-    """Read action names from a pickled list of str, or a text file with one a line. Else raise InputError."""
+    """Read action names from a pickled list of str or a text file, one per line. Else raise InputError."""
     with user_file(f"--action_name_path {path}"):
         data = Path(path).read_bytes()
         if path.endswith(".pkl") or data[:1] == b"\x80":
@@ -292,7 +292,7 @@ def load_action_names(path: str) -> list[str]:
                 names = [name.split(maxsplit=1)[-1] for name in names]
     if not names:
         raise InputError(f"--action_name_path {path} is neither a pickled list of str nor a text file with "
-                         "one name a line")
+                         "one name per line")
     if len({name_key(name) for name in names}) < len(names):
         raise InputError(f"{path} names an action twice (upper and lower case are the same action)")
     return names
@@ -396,7 +396,7 @@ def hold_out_sources(videos: list[Video], seed: int) -> list[Video]:
 
 
 def listed_videos(videos: list[Video], path: str) -> list[Video]:
-    """Return the videos that a text file names, one a line, as UCF101's testlist01.txt does.
+    """Return the videos that a text file names, one per line, as UCF101's testlist01.txt does.
 
     Folders and suffix may be there or not. All lines may have one more column behind a blank, comma or tab.
     """
@@ -416,7 +416,7 @@ def listed_videos(videos: list[Video], path: str) -> list[Video]:
             raise InputError(f"{path}: {line} can be {matches[0].path} or {matches[1].path}: add its folder")
     unknown = [line for line in lines if not found[line]]
     if len(unknown) == len(lines):
-        raise InputError(f"{path} names none of the videos: write them as {videos[0].name}, one a line")
+        raise InputError(f"{path} names none of the videos: write them as {videos[0].name}, one per line")
     if unknown:
         report("", f"{len(unknown):,} names of the list are not among the videos: {abbreviate(unknown)}")
     return sorted({video for matches in found.values() for video in matches})
@@ -437,7 +437,7 @@ class Data(NamedTuple):
     train: list[Video]
     test: list[Video]
     action_names: list[str]  # by class index
-    frame_rate: float | None  # frames a second of the training files, None if unknown
+    frame_rate: float | None  # frames per second of the training files, None if unknown
 
     @property
     def record(self) -> dict:
@@ -452,7 +452,7 @@ def load_videos(args: argparse.Namespace) -> Data:
     videos = find_videos(args.data_path)
     action_names = choose_action_names(args.action_name_path, videos)
     videos = label_videos(videos, action_names, f"--action_name_path {args.action_name_path} lacks them: use "
-                          "--action_name_path none to train on the actions found, or a list with one a line")
+                          "--action_name_path none to train on the actions found, or a list, one per line")
     print_videos(args, videos, action_names)
     train, test = split_videos(videos, args.split, args.seed)
     print_split(args.split, train, test)
@@ -463,7 +463,7 @@ def print_videos(args: argparse.Namespace, videos: list[Video], action_names: li
     found, count = sorted({video.action for video in videos}), len(action_names)
     missing = sorted(set(action_names) - set(found))
     actions = f"{len(found)} of the {count} actions listed" if missing else f"{count} actions"
-    clips = f", {args.clips} clips a video" if args.clips > 1 else ""
+    clips = f", {args.clips} clips per video" if args.clips > 1 else ""
     report("Data", f"{len(videos):,} videos of {actions}, frames {args.begin_frame} to {args.end_frame - 1}"
            f"{clips}, in")
     print(f"        {args.data_path}")
@@ -487,7 +487,7 @@ def print_split(split: str, train: list[Video], test: list[Video]) -> None:
         ranked = counts.most_common()
         (most, highest), (fewest, lowest) = ranked[0], ranked[-1]
         report("", f"{side}: {lowest:,} of each action" if lowest == highest else
-               f"{side}: {lowest:,} ({fewest}) to {highest:,} ({most}) videos an action")
+               f"{side}: {lowest:,} ({fewest}) to {highest:,} ({most}) videos per action")
         missing = [action for action, count in counts.items() if count == 0]
         if missing:
             report("", f"No {side} video: {', '.join(missing)}")
@@ -522,7 +522,7 @@ def usual_frame_rate(videos: list[Video]) -> float | None:
     unusual = sum(not 2 / 3 < rate / usual < 1.5 for rate in rates)
     if unusual:
         report("Rate", f"{unusual:,} of {len(rates):,} training files checked do not have the usual "
-               f"{usual:.0f} frames a second: movements in them look faster or slower")
+               f"{usual:.0f} frames per second: movements in them look faster or slower")
     return usual
 
 
@@ -562,15 +562,15 @@ def read_frames(path: str, frame_numbers: list[int], channels: int = 3) -> Itera
 
 
 def refuse_dark_16_bits(path: str, brightest: int, read: Callable) -> None:
-    """Raise InputError if a video of 16 bits a pixel uses less than half of its range in all frames."""
+    """Raise InputError if a video of 16 bits per pixel uses less than half of its range in all frames."""
     if not 0 < brightest < 2**15:
         return
     frames = read(path, range(1, count_frames(path) + 1), 1)
     ranges = [(pixels.min(), pixels.max()) for _, pixels in frames]
     lowest, highest = min(low for low, _ in ranges), max(high for _, high in ranges)
     if highest < 2**15:
-        raise InputError(f"{path} has 16 bits a pixel, but only values {lowest:,} to {highest:,} of 65,535: "
-                         "scale the frames to 8 bits")
+        raise InputError(f"{path} has 16 bits per pixel, but only values {lowest:,} to {highest:,} of "
+                         "65,535: scale the frames to 8 bits")
 
 
 def frame_path(folder: str, number: int) -> str:
@@ -629,7 +629,7 @@ def read_image(path: str, channels: int) -> np.ndarray:
         if image.mode == "F" or image.mode.startswith("I"):
             pixels = np.asarray(image)
             if pixels.dtype.kind == "f" or pixels.max() > 65535 or pixels.min() < 0:
-                raise InputError(f"{path} has 32 bits a pixel: scale the frames to 8 bits")
+                raise InputError(f"{path} has 32 bits per pixel: scale the frames to 8 bits")
             pixels = np.repeat(pixels.astype(np.uint16)[..., None], channels, axis=2)
         else:
             if image.has_transparency_data:  # on black
@@ -771,7 +771,7 @@ def estimate_frames(path: str) -> int:
 
 
 def frame_rate(path: str) -> float | None:
-    """Return a file's frames a second; None for an impossible number, and for anything but a video file."""
+    """Return a file's frames per second; None for an impossible number, and for anything but a video file."""
     rate = 0.0
     if os.path.isfile(path):
         with contextlib.suppress(UnreadableVideo), open_video(path) as (_, stream):
@@ -833,7 +833,7 @@ def demo_clip(action: str, background: np.ndarray, disc: np.ndarray, rng: np.ran
     """Frames uint8 (T, H, W, 3) of a disc over a background, both (H, W, 3)."""
     t, half = np.arange(DEMO_FRAMES), DEMO_SIZE / 2
     start, radius = rng.uniform(0, DEMO_SIZE), rng.uniform(7, 11)  # pixels
-    speed = rng.uniform(2, 3.2)  # pixels a frame
+    speed = rng.uniform(2, 3.2)  # pixels per frame
     sway = 8 * np.sin(rng.uniform(0, 2 * np.pi) + 2 * np.pi * t / rng.uniform(4, 6))
     x = start + {"MoveLeft": -speed * t, "MoveRight": speed * t, "Stay": 0 * t, "Sway": sway}[action]
     grid_y, grid_x = np.mgrid[:DEMO_SIZE, :DEMO_SIZE]

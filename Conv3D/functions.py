@@ -112,7 +112,7 @@ def fill_clip(images: dict[int, torch.Tensor], shown: list[int], numbers: list[i
 class Dataset_CRNN(Dataset):
     """Clips as (X, y): X uint8 (T, C, img_x, img_y), y the class index.
 
-    With several clips a video, dataset[3, 0] is the first clip of video 3, and dataset[3] is all of them, X
+    With several clips per video, dataset[3, 0] is the first clip of video 3, and dataset[3] is all of them, X
     uint8 (clips, T, C, img_x, img_y).
     """
 
@@ -491,7 +491,7 @@ def train_one_epoch(model, device, train_loader, optimizer, epoch: int, args: ar
 
 @torch.no_grad()
 def predict(model, device, loader, clips: int = 1, text: str = "Predict"):
-    """Run the model in eval mode; of several clips a video, X (N, clips, ...), average the softmax over them.
+    """Run the model in eval mode. Of several clips per video, X (N, clips, ...), average the softmax.
 
     Returns: log-probabilities (V, K) float64, labels (V,): those of this process, on the CPU
     """

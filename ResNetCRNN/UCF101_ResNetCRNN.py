@@ -66,13 +66,13 @@ PARAMETERS = dict(
     CNN_embed_dim=(512, "embedding size of a frame"),
     # DecoderRNN
     RNN_hidden_layers=(3, "LSTM layers"),
-    RNN_hidden_nodes=(512, "LSTM nodes a layer"),
+    RNN_hidden_nodes=(512, "LSTM nodes per layer"),
     RNN_FC_dim=(256, "nodes of the linear layer after the LSTM"),
     # training
     augment=("none", "crop: random crops in training; crop_flip: also mirror", ("none", "crop", "crop_flip")),
     dropout=(0.3, "dropout probability", 0),
     epochs=(120, "passes over the training videos"),
-    batch_size=(40, "videos a step, on all GPUs together"),
+    batch_size=(40, "videos per step, on all GPUs together"),
     learning_rate=(1e-3, "learning rate of Adam"),
     lr_schedule=("constant", "cosine: short warm-up, then down to 0", ("constant", "cosine")),
     seed=(42, "seed of the split, initial weights, order of videos, clips, crops and dropout", 0),

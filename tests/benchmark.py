@@ -141,7 +141,7 @@ def read_all(way, frames: int, size: int, paths: list[str]) -> None:
 
 
 def reading_rates(args, *ways: tuple) -> list[float]:
-    """Frames a second of each (way, paths), a process on each core reading all the paths."""
+    """Frames per second of each (way, paths), a process on each core reading all the paths."""
     cores = cpu_count()
     # of these pools one whose process is killed is an error, not an endless wait
     with ProcessPoolExecutor(cores, initializer=torch.set_num_threads, initargs=[1]) as pool:
@@ -170,7 +170,7 @@ def reading(args, folder: Path) -> None:
 
 
 def write_phone_videos(folder: Path, args) -> list[Video]:
-    """Write H.264 files with a key frame each second: 30 frames a second, 16:9."""
+    """Write H.264 files with a key frame each second: 30 frames per second, 16:9."""
     height, width = args.phone_height, args.phone_height * 16 // 9 // 2 * 2
     photo = Image.fromarray(load_sample_images().images[0]).resize((width + 240, height + 240))
     paths = [str(folder / f"phone{n}.mp4") for n in range(args.phone_videos)]
@@ -217,8 +217,8 @@ def kept(args, folder: Path) -> None:
             first, writing = alternate(1, read_anew, keep)
         anew, again, first, writing = (1000 * s / len(videos) for s in (anew, again, first, writing))
         print_row(f"reading in an epoch, {args.phone_seconds} s of {args.phone_height}p, --clips {clips}",
-                  f"{anew:.0f} ms a video", f"{again:.1f} ms a video (kept clips)", f"{anew / again:.0f}x",
-                  f"CRNN's step at {size}x{size} takes {1000 * step / len(videos):.0f} ms a video; in the "
+                  f"{anew:.0f} ms per video", f"{again:.1f} ms (kept clips)", f"{anew / again:.0f}x",
+                  f"CRNN's step at {size}x{size} takes {1000 * step / len(videos):.0f} ms per video; in the "
                   f"first epoch reading takes {first:.0f} ms, writing kept clips {writing:.0f} ms")
 
 
@@ -275,7 +275,7 @@ def make_batch(count: int, *shape: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def compare_steps(args, name: str, model, plain_forward, X: torch.Tensor, y: torch.Tensor) -> float:
-    """Print the row of a training step. Returns our videos a second."""
+    """Print the row of a training step. Returns our videos per second."""
     normalize = model.normalize if isinstance(model, CNN3D) else model.encoder.normalize
     device = next(model.parameters()).device
     plain_X = normalize(X.to(device)).cpu()

@@ -7,12 +7,14 @@ import pickle
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from fractions import Fraction
 from pathlib import Path
 
 os.environ["OMP_NUM_THREADS"] = "1"  # the tests' models are too small for more
 if "TEST_ON_GPUS" not in os.environ:
     os.environ["CUDA_VISIBLE_DEVICES"] = ""  # equality to the last bit is promised on a CPU
 
+import av  # noqa: E402
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 import torch  # noqa: E402
@@ -25,6 +27,8 @@ SCRIPTS = {
     "ResNetCRNN": REPO / "ResNetCRNN" / "UCF101_ResNetCRNN.py",
 }
 sys.path[:0] = [str(REPO), *(str(script.parent) for script in SCRIPTS.values())]
+MODELS = list(SCRIPTS)
+MODULES = {model: importlib.import_module(script.stem) for model, script in SCRIPTS.items()}
 
 import runs  # noqa: E402
 
@@ -46,19 +50,28 @@ def write_frames(folder: Path, images) -> None:
         Image.fromarray(image).save(folder / f"frame{number:06d}.jpg", quality=95)
 
 
-def write_video(path: Path, images, rate: int = 25) -> None:
-    """Write arrays (H, W, 3) as a video file."""
-    import av
+def to_frame(image: np.ndarray) -> av.VideoFrame:
+    formats = {(2, "uint16"): "gray16le", (3, "uint16"): "rgb48le", (3, "uint8"): "rgb24"}
+    return av.VideoFrame.from_ndarray(np.ascontiguousarray(image), formats[image.ndim, image.dtype.name])
 
+
+def write_video(path: Path, images, codec: str = "mpeg4", pix_fmt: str = "", rate=25, times=None,
+                **options) -> Path:
+    """Write arrays (H, W, 3), or (H, W) if grey, as a video file. times: of frames, in milliseconds."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as container:
-        stream = container.add_stream("mpeg4", rate=rate)
+        stream = container.add_stream(codec, rate=rate, options=options)
         stream.height, stream.width = images[0].shape[:2]
-        stream.pix_fmt = "yuv420p"
-        for image in images:
-            container.mux(stream.encode(
-                av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")))
+        stream.pix_fmt = pix_fmt or ("yuvj420p" if codec == "mjpeg" else "yuv420p")
+        if times:
+            stream.codec_context.time_base = Fraction(1, 1000)
+        for number, image in enumerate(images):
+            frame = to_frame(image)
+            if times:
+                frame.pts, frame.time_base = times[number], Fraction(1, 1000)
+            container.mux(stream.encode(frame))
         container.mux(stream.encode())
+    return path
 
 
 def make_images(seed: int, count: int = 12, height: int = 30, width: int = 40) -> list[np.ndarray]:

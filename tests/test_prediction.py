@@ -5,7 +5,6 @@ import shutil
 import sys
 from pathlib import Path
 
-import av
 import numpy as np
 import pandas as pd
 import pytest
@@ -291,7 +290,8 @@ def test_a_picture_of_names_with_signs_and_with_letters_that_no_font_has(trained
     assert done.stdout.count("no installed font has 走: install") == 1 and done.stderr == ""
     with Image.open(tmp_path / "a.png") as image:
         assert image.width >= 1000
-    assert check_model_prediction.fit_fonts(["走 $", "弯"]) == {"走 $": r"\u8d70 $", "弯": r"\u5f2f"}
+    assert check_model_prediction.fit_fonts(["走 $", "弯", "caf\udce9"]) == {
+        "走 $": r"\u8d70 $", "弯": r"\u5f2f", "caf\udce9": r"caf\udce9"}
 
 
 def test_names_that_the_usual_font_lacks_are_shown_by_a_font_that_has_them(capsys):
@@ -313,15 +313,9 @@ def test_times_go_on_where_the_clock_of_a_file_jumps(case, tmp_path):
     starts, shown = CLOCKS[case]
     with open(tmp_path / "joined.ts", "wb") as joined:
         for start in starts:
-            with av.open(str(tmp_path / "part.ts"), "w") as container:
-                stream = container.add_stream("mpeg2video", rate=25)
-                stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
-                for number, image in enumerate(make_images(1, count=12, height=48, width=64)):
-                    frame = av.VideoFrame.from_ndarray(image, format="rgb24")
-                    frame.pts = 25 * start + number
-                    container.mux(stream.encode(frame))
-                container.mux(stream.encode())
-            joined.write((tmp_path / "part.ts").read_bytes())
+            times = [1000 * start + 40 * number for number in range(12)]
+            path = write_video(tmp_path / "part.ts", make_images(1), "libx264", times=times, bf="0")
+            joined.write(path.read_bytes())
     times = check_model_prediction.frame_times(str(tmp_path / "joined.ts"))
     expected = [start + number / 25 for start in shown for number in range(12)]
     assert times == pytest.approx(expected, abs=1e-4)
@@ -332,12 +326,13 @@ def test_times_go_on_where_the_clock_of_a_file_jumps(case, tmp_path):
 
 @pytest.fixture(scope="module")
 def trained_at_60(tmp_path_factory) -> Path:
-    """A checkpoint of files of 60 frames a second, one of them of a rate that makes no sense."""
+    """A checkpoint of files of 60 frames per second, one of them of a rate that makes no sense."""
     root = tmp_path_factory.mktemp("rate")
     for a, action in enumerate(ACTIONS):
         for group in range(1, 5):
             rate = 1000 if (a, group) == (0, 1) else 60
-            write_video(root / "jpegs" / action / f"{group}" / "film.mp4", make_images(10 * a + group), rate)
+            path = root / "jpegs" / action / f"{group}" / "film.mp4"
+            write_video(path, make_images(10 * a + group), rate=rate)
     train("Conv3D", root, root / "out", "--epochs", "1", "--action_name_path", "none")
     return root / "out" / "Conv3D_epoch1.pth"
 
@@ -346,13 +341,13 @@ def test_the_frame_rate_of_the_training_is_that_of_prediction(trained_at_60, tmp
     assert load(trained_at_60)["frame_rate"] == 60
     notes = {}
     for rate in (60, 50, 30, 120, 180, 1000):
-        write_video(tmp_path / f"{rate}.mp4", make_images(2, count=40), rate)
+        write_video(tmp_path / f"{rate}.mp4", make_images(2, count=40), rate=rate)
         out = predict("--checkpoint", trained_at_60, "--video", tmp_path / f"{rate}.mp4").stdout
-        notes[rate] = "".join(re.findall(r"\((.*frames a second, .*)\)", out))
+        notes[rate] = "".join(re.findall(r"\((.*frames per second, .*)\)", out))
     assert notes[60] == notes[50] == notes[1000] == ""
-    assert notes[30] == "30 frames a second, but 60 in training: movements look faster than in training"
-    assert notes[120] == "120 frames a second, but 60 in training: every second frame is used"
-    assert "every 3th" not in notes[180] and "every third frame is used" in notes[180]
+    assert notes[30] == "30 frames per second, but 60 in training: movements look faster than in training"
+    assert notes[120] == "120 frames per second, but 60 in training: one frame of 2 is used"
+    assert "one frame of 3 is used" in notes[180]
 
 
 def test_of_a_file_that_is_twice_as_fast_every_second_frame_is_taken(trained, tmp_path):
@@ -362,15 +357,15 @@ def test_of_a_file_that_is_twice_as_fast_every_second_frame_is_taken(trained, tm
     write_video(tmp_path / "fast.mp4", images, rate=50)
     words = ["--checkpoint", tmp_path / "at_25.pth", "--video", tmp_path / "fast.mp4"]
     table, out = predict_table(tmp_path, *words)
-    assert "50 frames a second, but 25 in training: every second frame is used" in out
+    assert "50 frames per second, but 25 in training: one frame of 2 is used" in out
     assert table["end"].max() == pytest.approx(0.36, abs=0.01)  # 10 frames at 25 a second
     asked, out = predict_table(tmp_path, *words, "--skip_frame", "2")
-    assert "every second frame is used" not in out  # it was asked for
+    assert "one frame of 2 is used" not in out  # it was asked for
     pd.testing.assert_frame_equal(table, asked)
     other, out = predict_table(tmp_path, *words, "--skip_frame", "1")
-    assert "frames a second" not in out and not np.allclose(mean_of(other), mean_of(table))
+    assert "frames per second" not in out and not np.allclose(mean_of(other), mean_of(table))
     write_video(tmp_path / "fast.mp4", make_images(2, count=40), rate=24)
-    assert "frames a second" not in predict(*words).stdout
+    assert "frames per second" not in predict(*words).stdout
 
 
 # ------------------------------------------------------------------------------ what a user can get wrong

@@ -1,8 +1,6 @@
 """A run that cannot be lost: parameters, kills, full disks, damage, locks, checkpoints, several processes."""
 import argparse
-import ast
 import filecmp
-import importlib
 import inspect
 import os
 import pickle
@@ -18,7 +16,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from PIL import Image
 
 import check_model_prediction
 import functions
@@ -26,6 +23,8 @@ import runs
 import videos
 from conftest import (
     ACTIONS,
+    MODELS,
+    MODULES,
     REPO,
     SCRIPTS,
     SLOW_RUNS,
@@ -46,8 +45,6 @@ from conftest import (
     write_video,
 )
 
-MODELS = list(SCRIPTS)
-MODULES = {model: importlib.import_module(script.stem) for model, script in SCRIPTS.items()}
 posix = pytest.mark.skipif(os.name == "nt", reason="uses signals and limits of POSIX")
 
 # ------------------------------------------------------------------------------ one experiment, three scripts
@@ -69,15 +66,6 @@ def test_the_table_at_the_top_of_a_file_lists_its_sections(module):
         assert line.startswith(section)
         names = line[len(section):].split(":")[0].split(",")
         assert all(hasattr(module, name.strip()) for name in names), line
-
-
-@pytest.mark.parametrize("module, above", [(runs, {"videos", "functions"}), (videos, {"functions"})])
-def test_a_file_imports_none_that_stands_above_it(module, above):
-    imported = set()
-    for node in ast.walk(ast.parse(inspect.getsource(module))):
-        imported |= {node.module} if isinstance(node, ast.ImportFrom) else set()
-        imported |= {alias.name for alias in node.names} if isinstance(node, ast.Import) else set()
-    assert not imported & {*above, *(script.stem for script in SCRIPTS.values())}
 
 
 def test_the_scripts_differ_in_their_parameters_dataset_and_model_only():
@@ -526,16 +514,6 @@ def test_names_that_the_terminal_cannot_show_train_and_are_predicted(odd_names, 
         out = predict("--save_model_path", tmp_path, "--csv", tmp_path / "a.csv",
                       "--video", odd_names / "jpegs", **more).stdout
         assert len(re.findall(r"^  Walk ", out, re.M)) == 7
-
-
-@pytest.mark.parametrize("number", range(0, 7, 3))
-@pytest.mark.filterwarnings("ignore:Glyph")  # Matplotlib's font has no Chinese
-def test_a_picture_of_a_video_shows_its_name_as_far_as_it_can(number, odd_names, trained, tmp_path):
-    path = sorted((odd_names / "jpegs").glob("*/*"))[number]
-    done = predict("--save_model_path", trained("Conv3D"), "--video", path, "--plot", tmp_path / "a.png")
-    assert done.stderr == ""
-    with Image.open(tmp_path / "a.png") as image:
-        assert image.size[0] > 800
 
 
 @pytest.mark.parametrize("workers", ["0", "1"])

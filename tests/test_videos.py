@@ -23,7 +23,7 @@ from sklearn.model_selection import train_test_split
 
 import check_model_prediction
 import videos
-from conftest import ACTIONS, REPO, Payload, make_images, run, write_frames, write_video
+from conftest import ACTIONS, REPO, Payload, make_images, run, to_frame, write_frames, write_video
 from functions import read_clips
 from runs import InputError
 from videos import UnreadableVideo, Video, find_videos, label_videos, load_action_names, split_videos
@@ -343,7 +343,7 @@ def test_a_bad_action_list_is_refused_and_runs_nothing(tmp_path):
         with pytest.raises(InputError, match="actions.pkl"):
             load_action_names(str(path))
     assert not trace.exists()
-    for content, message in ((b"", "neither a pickled list of str nor a text file with one name a line"),
+    for content, message in ((b"", "neither a pickled list of str nor a text file with one name per line"),
                              (b"\n \n", "neither a pickled list"), (b"caf\xe9\n", "is not UTF-8 text"),
                              (b"Punch\npunch \n", "names an action twice")):
         with pytest.raises(InputError, match=f"actions.txt.*{message}"):
@@ -383,7 +383,7 @@ def test_random_split_is_the_tutorials_and_group_split_holds_out_sources_of_ever
 
 FEW_SOURCES = {
     "groups numbered on: 1-2, 3-4, 5-6": {(a, 2 * n + g): 3 for n, a in enumerate("ABC") for g in (1, 2)},
-    "four groups an action, numbered on": {(a, 4 * n + g): 2 for n, a in enumerate("ABC") for g in range(4)},
+    "four groups per action, numbered on": {(a, 4 * n + g): 2 for n, a in enumerate("ABC") for g in range(4)},
     "two groups": {(a, g): 5 for a in "ABC" for g in (1, 2)},
     "groups of other sizes": {(a, g): 1 + 3 * (g == 1) for a in "AB" for g in range(1, 6)},
     "two groups beside ten": {("A", 1): 2, ("A", 2): 2} | {(a, g): 4 for a in "BC" for g in range(3, 13)},
@@ -504,7 +504,7 @@ def test_the_start_says_how_many_videos_each_side_has_and_what_one_counts(tmp_pa
     out = printed(capsys)
     for line in ("12 videos of 4 actions, frames 1 to 28", "Actions Bend, Jump, Run, Wave",
                  "Split given: 8 videos for training, 4 for the test",
-                 "training: 0 (Run) to 5 (Bend) videos an action", "test: 0 (Jump) to 2 (Bend) videos",
+                 "training: 0 (Run) to 5 (Bend) videos per action", "test: 0 (Jump) to 2 (Bend) videos",
                  "No training video: Run", "No test video: Jump",
                  "chance level: 50.0%; each test video counts 25.00%",  # two of four are Bend
                  "The source of 12 of 12 videos is unknown",
@@ -537,12 +537,12 @@ def test_the_frame_rate_is_the_most_common_of_training_if_it_makes_sense(tmp_pat
         write_video(tmp_path / "Bend" / f"{name}.mp4", images, rate=rate)
     assert load(tmp_path).frame_rate == 50
     assert re.search(r"Rate [12] of [56] training files checked .* usual 50 frames", printed(capsys))
-    assert videos.frame_rate(str(film(tmp_path / "1000.mkv", images, rate=1000))) is None
+    assert videos.frame_rate(str(write_video(tmp_path / "1000.mkv", images, rate=1000))) is None
     assert videos.frame_rate(str(tmp_path / "Bend" / "frames")) is None
     assert videos.frame_rate(str(write(tmp_path / "broken.avi", b"RIFF" * 100))) is None
     (tmp_path / "phones" / "Bend").mkdir(parents=True)
     for rate in (15, 15.001, 29.5, 29.6, 29.7, 29.8, 29.9, 30):  # as phones write them
-        film(tmp_path / "phones" / "Bend" / f"{rate}.mkv", images, rate=Fraction(str(rate)))
+        write_video(tmp_path / "phones" / "Bend" / f"{rate}.mkv", images, rate=Fraction(str(rate)))
     assert load(tmp_path / "phones").frame_rate > 29
 
 
@@ -559,28 +559,6 @@ def refusal(message: str, function, *args) -> str:
 
 def frames_of(path: Path, numbers: list[int], channels: int = 3) -> dict[int, np.ndarray]:
     return dict(videos.read_frames(str(path), numbers, channels))
-
-
-def film(path: Path, images, codec="mpeg4", pix_fmt="yuv420p", rate=25, times=None, **options) -> Path:
-    """Write a video file with PyAV; times: of its frames, in milliseconds."""
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=rate, options=options)
-        stream.height, stream.width = images[0].shape[:2]
-        stream.pix_fmt = pix_fmt
-        if times:
-            stream.codec_context.time_base = Fraction(1, 1000)
-        for number, image in enumerate(images):
-            frame = to_frame(image)
-            if times:
-                frame.pts, frame.time_base = times[number], Fraction(1, 1000)
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())
-    return path
-
-
-def to_frame(image: np.ndarray) -> av.VideoFrame:
-    return av.VideoFrame.from_ndarray(np.ascontiguousarray(image),
-                                      format="rgb24" if image.ndim == 3 else "gray16le")
 
 
 def remux(path: Path, target: Path, change, **metadata) -> Path:
@@ -602,24 +580,20 @@ def patch(path: Path, after: bytes, offset: int, new: bytes) -> Path:
     return overwrite(path, path.read_bytes().index(after) + len(after) + offset, new)
 
 
-def mjpeg(path: Path, images) -> Path:
-    return film(path, images, "mjpeg", "yuvj420p")
-
-
 def overwrite(path: Path, begin: int, new: bytes) -> Path:
     data = path.read_bytes()
     return write(path, data[:begin] + new + data[begin + len(new):])
 
 
 def header_of_300_frames(folder, images):
-    path = patch(mjpeg(folder / "film.avi", images), b"avih", 4 + 16, struct.pack("<I", 300))
+    path = patch(write_video(folder / "film.avi", images, "mjpeg"), b"avih", 4 + 16, struct.pack("<I", 300))
     return patch(path, b"strh", 4 + 32, struct.pack("<I", 300)), images
 
 
 def damaged_packet(number: int, codec: str, name: str, part: int):
     """A file of which a packet, or its second half, is zeros."""
     def make(folder, images):
-        path = film(folder / name, images, codec, "yuvj420p" if codec == "mjpeg" else "yuv420p", g="1")
+        path = write_video(folder / name, images, codec, g="1")
         with av.open(str(path)) as container:
             packet = list(container.demux(video=0))[number - 1]
             size = packet.size // part
@@ -632,7 +606,7 @@ def damaged_packet(number: int, codec: str, name: str, part: int):
 def displayed_by(a, b, c, d, show):
     """An .mp4 whose display matrix shows (x, y) at (ax + cy, bx + dy)."""
     def make(folder, images):
-        path = film(folder / "film.mp4", images, "libx264")
+        path = write_video(folder / "film.mp4", images, "libx264")
         values = [round(65536 * value) for value in (a, b, 0, c, d, 0, 0, 0)]
         return patch(path, b"tkhd", 40, struct.pack(">8i", *values)), [show(image) for image in images]
 
@@ -660,7 +634,7 @@ def two_streams(codec: str, suffix: str, scale: float, marked: bool):
 
 def several_frames_a_packet(folder, images):
     """As broadcasts have them: most frames have no time of their own."""
-    path = film(folder / "whole.ts", images, "mpeg2video", bf="0")
+    path = write_video(folder / "whole.ts", images, "mpeg2video", bf="0")
     return remux(path, folder / "film.ts", lambda packets: [
         (b"".join(data for data, _ in packets[k:k + 3]), packets[k][1]) for k in range(0, 20, 3)]), images
 
@@ -669,20 +643,21 @@ def packets_that_show_nothing(folder, images):
     """Pictures of VP8 that others refer to need not be shown: the bit show_frame is 0."""
     if "libvpx" not in av.codecs_available:
         pytest.skip("writes VP8")
-    path = remux(film(folder / "whole.webm", images, "libvpx"), folder / "film.webm", lambda packets: [
+    path = write_video(folder / "whole.webm", images, "libvpx")
+    path = remux(path, folder / "film.webm", lambda packets: [
         (bytes([data[0] & (0xEF if number in (3, 7) else 0xFF)]) + data[1:], packet)
         for number, (data, packet) in enumerate(packets)])
     return path, [image for number, image in enumerate(images) if number not in (3, 7)]
 
 
 def title_in_latin_1(folder, images):
-    path = remux(film(folder / "film.avi", images), folder / "titled.avi", list, title="Caf? noir")
+    path = remux(write_video(folder / "film.avi", images), folder / "titled.avi", list, title="Caf? noir")
     return patch(path, b"Caf", 0, b"\xe9"), images
 
 
 def cut_without_reencoding(folder, images):
     """The edit list leaves frames 6 to 12 of 20."""
-    path = film(folder / "film.mp4", images, "libx264", bf="0")
+    path = write_video(folder / "film.mp4", images, "libx264", bf="0")
     with av.open(str(path)) as container:
         tick = container.streams.video[0].time_base
     return patch(path, b"elst", 8, struct.pack(">II", 7 * 40, int(Fraction(5, 25) / tick))), images[5:12]
@@ -690,7 +665,7 @@ def cut_without_reencoding(folder, images):
 
 def cut_before_a_key_frame(folder, images):
     """The recording begins amid frames that refer to earlier ones; the first key frame is the 11th."""
-    path = film(folder / "film.ts", images, "libx264", g="10", bf="0", sc_threshold="0")
+    path = write_video(folder / "film.ts", images, "libx264", g="10", bf="0", sc_threshold="0")
     with av.open(str(path)) as container:
         begin = [packet.pos for packet in container.demux(video=0) if packet.size][4]
     return write(path, path.read_bytes()[begin // 188 * 188:]), images[10:]
@@ -757,7 +732,7 @@ def numbered(pattern: str, first: int, *others: str):
 
 
 def filmed(suffix: str, *more, **options):
-    return lambda folder, images: (film(folder / f"film{suffix}", images, *more, **options), images)
+    return lambda folder, images: (write_video(folder / f"film{suffix}", images, *more, **options), images)
 
 
 UNEVEN = [7 * n + 10 * n * n for n in range(20)]
@@ -772,7 +747,7 @@ ODD = {  # each makes a video of the images in a folder, and returns it and what
     "a preview comes first": two_streams("libx264", "mp4", 2, True),
     "a preview comes first, none is marked": two_streams("libx264", "mkv", 0.5, False),
     "a large cover comes first": two_streams("mjpeg", "mkv", 2, False),
-    "several frames a packet": several_frames_a_packet,
+    "several frames per packet": several_frames_a_packet,
     "packets that show nothing": packets_that_show_nothing,
     "a title that is not UTF-8": title_in_latin_1,
     "a damaged packet": damaged_packet(7, "mjpeg", "film.avi", 1),
@@ -782,7 +757,7 @@ ODD = {  # each makes a video of the images in a folder, and returns it and what
     "cut without re-encoding": cut_without_reencoding,
     "cut before a key frame": cut_before_a_key_frame,
     "variable rate, .mkv": filmed(".mkv", "libx264", times=UNEVEN),
-    "1,000 frames a second": filmed(".webm", "libvpx-vp9", rate=1000, crf="10", b="0", **{"cpu-used": "8"}),
+    "1,000 frames per second": filmed(".webm", "libvpx-vp9", rate=1000, crf="10", b="0", **{"cpu-used": "8"}),
     "B-frames": filmed(".mov", "libx264", bf="3"),
     ".gif": filmed(".gif", "gif", "rgb8"), ".mpg": filmed(".mpg", "mpeg2video"),
     ".wmv": filmed(".wmv", "wmv2"), ".flv": filmed(".flv", "flv"),
@@ -820,7 +795,7 @@ def test_the_frames_are_the_pictures_that_a_viewer_shows_and_as_many(tmp_path, m
                                   "-i.avi", "视频 é.avi", "caf\udce9.avi"], ids=ascii)
 def test_a_file_of_any_name_is_read(tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
-    film(tmp_path / "film.avi", make_images(0, count=3))
+    write_video(tmp_path / "film.avi", make_images(0, count=3))
     with contextlib.suppress(OSError):  # the file system may not allow it
         shutil.copy("film.avi", name)
         assert list(frames_of(name, [1, 2, 3])) == [1, 2, 3] and videos.frame_rate(name) == 25
@@ -844,35 +819,27 @@ def test_an_unclear_order_of_frames_is_refused_with_two_of_them(tmp_path, names)
         assert sum(name in message for name in names) >= 2
 
 
-def of_range(folder: Path, low: int, high: int, codec: str) -> Path:
+def of_range(folder: Path, low: int, high: int, codec: str, pix_fmt: str) -> Path:
     """A video of a picture of 16 bits with values from low to high."""
-    grey = np.linspace(low, high, 32 * 32).reshape(32, 32).astype(np.uint16)
-    if codec == "ffv1":
-        return film(folder / "clip.mkv", [grey], codec, "gray16le")
-    (folder / "clip").mkdir(exist_ok=True)
-    if codec == "png":
-        Image.fromarray(grey).save(folder / "clip" / "1.png")
-    else:  # in colour, which Pillow cannot write
-        context = av.CodecContext.create("png", "w")
-        context.height, context.width, context.pix_fmt, context.time_base = 32, 32, codec, Fraction(1, 25)
-        packets = context.encode(av.VideoFrame.from_ndarray(np.dstack([grey] * 3), format=codec))
-        write(folder / "clip" / "1.png", b"".join(map(bytes, packets + context.encode(None))))
-    return folder / "clip"
+    pixels = np.linspace(low, high, 32 * 32).reshape(32, 32).astype(np.uint16)
+    pixels = np.dstack([pixels] * 3) if "rgb" in pix_fmt else pixels
+    path = write_video(folder / "clip" / ("1.png" if codec == "png" else "1.mkv"), [pixels], codec, pix_fmt)
+    return path.parent if codec == "png" else path
 
 
-@pytest.mark.parametrize("codec", ["png", "rgb48be", "ffv1"])
+@pytest.mark.parametrize("codec", [("png", "gray16be"), ("png", "rgb48be"), ("ffv1", "gray16le")])
 def test_16_bits_are_scaled_if_they_are_used_and_else_refused_with_the_range(tmp_path, codec):
     for channels in (1, 3):
-        frame = frames_of(of_range(tmp_path, 0, 65535, codec), [1], channels)[1]
+        frame = frames_of(of_range(tmp_path, 0, 65535, *codec), [1], channels)[1]
         assert frame.shape == (32, 32, channels) and (frame.min(), frame.max()) == (0, 255)
     for low, high in ((500, 8000), (0, 4095)):  # a depth in millimetres; 12 bits
         # of colours Pillow has the upper 8 bits
-        used = "[0-9,]+ to [0-9,]+" if codec == "rgb48be" else f"{low:,} to {high:,}"
+        used = "[0-9,]+ to [0-9,]+" if "rgb48be" in codec else f"{low:,} to {high:,}"
         refusal(rf"clip\S* has 16 bits .* values {used} of 65,535: scale the frames to 8 bits", frames_of,
-                of_range(tmp_path, low, high, codec), [1, 2])
+                of_range(tmp_path, low, high, *codec), [1, 2])
     for dtype in ("float32", "int32"):
         Image.fromarray((np.arange(64).reshape(8, 8) * 10**6).astype(dtype)).save(tmp_path / "1.tif")
-        refusal("1.tif has 32 bits a pixel", frames_of, tmp_path, [1])
+        refusal("1.tif has 32 bits per pixel", frames_of, tmp_path, [1])
 
 
 def test_damaged_exif_data_gives_no_warning(tmp_path):
@@ -943,7 +910,7 @@ def stored(tmp_path_factory) -> Path:
     """A class folder with a folder of frames and a file."""
     root, images = tmp_path_factory.mktemp("stored"), make_images(0, 20, 96, 128)
     write_frames(root / "Bend" / "folder", images)
-    mjpeg(root / "Bend" / "film.avi", images)
+    write_video(root / "Bend" / "film.avi", images, "mjpeg")
     return root
 
 
@@ -988,7 +955,7 @@ def test_a_drive_that_went_away_at_listing_leaves_no_smaller_data_set(stored, mo
 
 
 def test_what_ffmpeg_calls_an_error_of_input_is_damage_if_the_file_can_be_read(tmp_path, monkeypatch):
-    path = film(tmp_path / "film.mkv", make_images(0, 5, 16, 16))
+    path = write_video(tmp_path / "film.mkv", make_images(0, 5, 16, 16))
     write(path, path.read_bytes()[:100])  # its header
     with pytest.raises(av.FFmpegError) as raised:
         av.open(str(path))
