@@ -550,25 +550,22 @@ def read_frames(path: str, frame_numbers: list[int], channels: int = 3) -> Itera
     Raises InputError if the system fails, or if pictures of 16 bits use only a small part of their range.
     """
     read = read_frame_folder if os.path.isdir(path) else read_video_file
-    brightest = 0
+    is_bright = False
     for number, pixels in read(path, frame_numbers, channels):
         if pixels.dtype == np.uint16:
-            brightest = max(brightest, int(pixels.max()))
-            if number >= frame_numbers[-1]:
-                refuse_dark_16_bits(path, brightest, read)
+            if not is_bright and pixels.max() < 2**15:
+                refuse_dark_16_bits(path, read)
+            is_bright = True
             pixels = (pixels >> 8).astype(np.uint8)
         yield number, pixels
-    refuse_dark_16_bits(path, brightest, read)
 
 
-def refuse_dark_16_bits(path: str, brightest: int, read: Callable) -> None:
+def refuse_dark_16_bits(path: str, read: Callable) -> None:
     """Raise InputError if a video of 16 bits per pixel uses less than half of its range in all frames."""
-    if not 0 < brightest < 2**15:
-        return
     frames = read(path, range(1, count_frames(path) + 1), 1)
     ranges = [(pixels.min(), pixels.max()) for _, pixels in frames]
     lowest, highest = min(low for low, _ in ranges), max(high for _, high in ranges)
-    if highest < 2**15:
+    if 0 < highest < 2**15:
         raise InputError(f"{path} has 16 bits per pixel, but only values {lowest:,} to {highest:,} of "
                          "65,535: scale the frames to 8 bits")
 

@@ -252,6 +252,7 @@ BAD_TABLES = {
     "a line with more columns": ("video,action\na/1.mov,Bend\nb, c/3 Über.mov,Bend\n", "line 3.*quotes"),
     "... the first": ("video,action\nb, c/3 Über.mov,Bend\n", "line 2.*quotes"),
     "nothing": ("", "separator"),
+    "a NUL": ("video,action\na/\0.mov,Bend\n", "line 2: .*null"),
     "no line": ("video,action\n", "holds no video"),
     "other letters": (b"video,action\ncaf\xe9.mov,Bend\n", "is not UTF-8 text"),
 }
