@@ -214,7 +214,7 @@ def drop_duplicates(videos: list[Video]) -> list[Video]:
 def videos_in_table(path: str) -> Iterator[Video]:
     table, lines = read_table(path), {}
     has_split = any(table["split"])
-    for line, (video, action, source, split) in zip(table.index + 2, table.to_numpy(), strict=True):
+    for line, (video, action, source, split) in zip(table.index + 1, table.to_numpy(), strict=True):
         where, file = f"{path}, line {line}", os.path.join(os.path.dirname(path), video)
         if not video or not action.strip():
             raise InputError(f"{where}: the column {'action' if video else 'video'} is empty")
@@ -241,24 +241,19 @@ def read_table(path: str):
         if separator != ",":
             report("Table", f"read with the separator {separator!r}")
         try:
-            table = pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False, skip_blank_lines=False,
-                                skipinitialspace=True, encoding="utf-8-sig")
+            table = pd.read_csv(path, sep=separator, header=None, dtype=str, keep_default_na=False,
+                                skip_blank_lines=False, skipinitialspace=True, encoding="utf-8-sig")
         except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
             raise InputError(f"{path} is not a table with the separator '{separator}': {first_line(error)}. "
                              "Put double quotes around a path that holds it") from error
-    if not isinstance(table.index, pd.RangeIndex):  # pandas takes the columns in front as names of the rows
-        raise InputError(f"{path}, line 2 has more columns than line 1: put double quotes around a path that "
-                         f"holds '{separator}'")
-    table = table.fillna("").rename(columns=name_key)
-    if table.columns.duplicated().any():
-        raise InputError(f"{path} has two columns of one name: {', '.join(table)}")
-    found = ", ".join(table)
-    for column, other in (("video", "file_name"), ("action", "label")):  # Hugging Face's VideoFolder
-        if column not in table:
-            table = table.rename(columns={other: column})
-    if not {"video", "action"} <= set(table):
-        raise InputError(f"{path} has the columns {found}: it needs video and action")
-    table = table.reindex(columns=["video", "action", "source", "split"], fill_value="")
+    names = [name_key(name) for name in table.fillna("").iloc[0]]
+    columns = {}  # Hugging Face's VideoFolder has other names for two of them
+    for column, other in (("video", "file_name"), ("action", "label"), ("source", None), ("split", None)):
+        name = column if column in names else other
+        if names.count(name) > 1 or other and name not in names:
+            raise InputError(f"{path} has the columns {', '.join(names)}: it needs video and action once")
+        columns[column] = table[names.index(name)] if name in names else ""
+    table = pd.DataFrame(columns)[1:].fillna("")
     table["split"] = table["split"].map(name_key)
     return table[(table != "").any(axis=1)]  # without blank lines
 

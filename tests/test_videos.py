@@ -214,7 +214,7 @@ def test_any_tree_of_files_is_read_or_refused(tmp_path):
 IN_TABLES = ["a/1.mov", "b/2.mp4", "b, c/3 Über.mov", "frames 4/img_1.png", "UCF/v_Wave_g01_c02.avi"]
 TABLES = {  # a table of these: {name: (action, source)}
     "in the usual form": (
-        "video,action,more\na/1.mov,Bend,7\n\nb/2.mp4,Wave,\n", {"a/1": ("Bend", ""), "b/2": ("Wave", "")}),
+        ",video,action,x,x\n0,a/1.mov,Bend,7\n\n1,b/2.mp4,Wave,\n", {"a/1": ("Bend", ""), "b/2": ("Wave", "")}),
     "in Hugging Face's": ("file_name,label\na/1.mov,Bend\n", {"a/1": ("Bend", "")}),
     "with semicolons": ("action;video\nBend;a/1.mov\nBend;b, c/3 Über.mov\n",
                         {"a/1": ("Bend", ""), "b, c/3 Über": ("Bend", "")}),
@@ -249,6 +249,7 @@ BAD_TABLES = {
     "an unknown split": ("video,action,split\na/1.mov,Bend,train\nb/2.mp4,Bend,dev\n", "line 3: .*'dev'"),
     "no split": ("video,action,split\na/1.mov,Bend,train\nb/2.mp4,Bend,\n", "line 3: .*'', not train or"),
     "missing columns": ("path,action\na/1.mov,Bend\n", "has the columns path, action: it needs video and"),
+    "a column twice": ("video,Action,action\na/1.mov,Bend,7\n", "columns video, action, action: .* once"),
     "a line with more columns": ("video,action\na/1.mov,Bend\nb, c/3 Über.mov,Bend\n", "line 3.*quotes"),
     "... the first": ("video,action\nb, c/3 Über.mov,Bend\n", "line 2.*quotes"),
     "nothing": ("", "separator"),
