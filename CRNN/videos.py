@@ -463,10 +463,6 @@ def print_videos(args: argparse.Namespace, videos: list[Video], action_names: li
            f"{clips}, in")
     print(f"        {args.data_path}")
     report("Actions", abbreviate(found, 12) + (f"; no video of {abbreviate(missing)}" if missing else ""))
-    folders = sum(os.path.isdir(video.path) for video in videos)
-    if 0 < folders < len(videos):
-        report("", f"{folders:,} of the videos are folders of frames, the others are files: check that none "
-               "is both")
     if len(found) == 1:
         report("", f"All videos show one action, {found[0]}: so the accuracy of 100 % means nothing. Is "
                "--data_path the folder of the class folders?")

@@ -135,7 +135,6 @@ def test_it_is_small_and_does_not_show_the_machine_it_ran_on(saved):
     assert not re.findall(r"(?<![\w.])/(?:work|tmp|home|root|Users|usr|var|opt|mnt)/|\b[A-Z]:\\", words)
 
 
-
 # ------------------------------------------------------------------------------ run on other lists
 
 

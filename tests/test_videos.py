@@ -214,7 +214,7 @@ def test_any_tree_of_files_is_read_or_refused(tmp_path):
 IN_TABLES = ["a/1.mov", "b/2.mp4", "b, c/3 Über.mov", "frames 4/img_1.png", "UCF/v_Wave_g01_c02.avi"]
 TABLES = {  # a table of these: {name: (action, source)}
     "in the usual form": (
-        ",video,action,x,x\n0,a/1.mov,Bend,7\n\n1,b/2.mp4,Wave,\n", {"a/1": ("Bend", ""), "b/2": ("Wave", "")}),
+        ",video,action,x,x\n0,a/1.mov,Bend\n\n1,b/2.mp4,Wave\n", {"a/1": ("Bend", ""), "b/2": ("Wave", "")}),
     "in Hugging Face's": ("file_name,label\na/1.mov,Bend\n", {"a/1": ("Bend", "")}),
     "with semicolons": ("action;video\nBend;a/1.mov\nBend;b, c/3 Über.mov\n",
                         {"a/1": ("Bend", ""), "b, c/3 Über": ("Bend", "")}),
@@ -509,8 +509,7 @@ def test_the_start_says_how_many_videos_each_side_has_and_what_one_counts(tmp_pa
                  "training: 0 (Run) to 5 (Bend) videos per action", "test: 0 (Jump) to 2 (Bend) videos",
                  "No training video: Run", "No test video: Jump",
                  "chance level: 50.0%; each test video counts 25.00%",  # two of four are Bend
-                 "The source of 12 of 12 videos is unknown",
-                 "1 of the videos are folders of frames, the others are files"):
+                 "The source of 12 of 12 videos is unknown"):
         assert line in out
     load(tree(tmp_path / "one", *(f"Bend/{n}.mov" for n in range(4))))
     assert re.search("All videos show one action, Bend.*chance level: 100.0%", printed(capsys))
