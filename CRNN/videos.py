@@ -115,9 +115,9 @@ def join_counts(counts: Counter) -> str:
 def videos_in_folder(data_path: str, skipped: Counter) -> list[Video]:
     found, videos = list(scan_folder(data_path, skipped)), []
     uppermost = sorted({folders[0] for *_, folders in found if folders})
-    words = [side_words(name) for name in uppermost]
-    # one folder named like train_256, or all like rawframes_train and rawframes_val
-    has_sides = any(any(of_one) and all(of_one) for of_one in words) or any(words) and all(map(any, words))
+    names_a_side = [side_words(name) for name in uppermost]
+    one = any(words and all(words) for words in names_a_side)  # train_256
+    has_sides = one or bool(uppermost) and all(map(any, names_a_side))  # rawframes_train, rawframes_val
     parents = {folders[:depth] for *_, folders in found for depth in range(1, len(folders) + 1)}
     for path, stem, folders in found:
         below = folders[1:] if has_sides else folders  # from the class folder on

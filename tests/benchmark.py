@@ -307,7 +307,7 @@ def resnet(args, folder: Path) -> None:
     plain, ours = alternate(args.rounds, partial(plain_step, plain_X, y),
                             lambda: [step(X, y) for X, y in loader])
     plain, ours = plain / len(X), ours / args.resnet_batch
-    print_row("ResNetCRNN epoch after the first, a video", f"{plain:.2f} s", f"{1000 * ours:.2f} ms",
+    print_row("ResNetCRNN epoch after the first, per video", f"{plain:.2f} s", f"{1000 * ours:.2f} ms",
               f"{plain / ours:.0f}x", "")
     args.rates["ResNetCRNN"] = 1 / ours
     if GPU:
