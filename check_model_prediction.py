@@ -107,7 +107,8 @@ def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--video", nargs="+", metavar="PATH",
                         help="predict these video files, frame folders and folders of videos")
     parser.add_argument("--clips", **number, help="clips spread over each video (default: as in training)")
-    parser.add_argument("--csv", metavar="FILE", help="with --video: write a table (rows: clip and action)")
+    parser.add_argument("--csv", metavar="FILE",
+                        help="with --video: write a table with one row per clip and action")
     parser.add_argument("--plot", metavar="FILE.png", help="with one --video: also draw what happens when")
     parser.add_argument("--data_path", metavar="PATH",
                         help="list the videos of this folder or table (default: as in training)")
@@ -419,7 +420,7 @@ def fit_frame_rate(trained: Trained, path: str, options) -> tuple[argparse.Names
     n, T = round(rate / usual), len(select_frames(args))
     args.skip_frame *= n
     args.end_frame = args.begin_frame + args.skip_frame * T
-    return args, rates + f"one frame of {n} is used"
+    return args, rates + f"one frame in {n} is used"
 
 
 def frame_times(path: str) -> list[float]:

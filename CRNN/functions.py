@@ -491,7 +491,7 @@ def train_one_epoch(model, device, train_loader, optimizer, epoch: int, args: ar
 
 @torch.no_grad()
 def predict(model, device, loader, clips: int = 1, text: str = "Predict"):
-    """Run the model in eval mode. Of several clips per video, X (N, clips, ...), average the softmax.
+    """Run the model in eval mode. With several clips per video, X is (N, clips, ...): average the softmax.
 
     Returns: log-probabilities (V, K) float64, labels (V,): those of this process, on the CPU
     """

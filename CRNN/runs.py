@@ -78,8 +78,8 @@ def user_file(path: str | Path) -> Iterator[None]:
         yield
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not UTF-8 text; save it as UTF-8") from error
-    except (OSError, ValueError) as error:  # ValueError: a NUL in a path
-        raise InputError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror or error}") from error
 
 
 # ------------------------------------------------------------------------------ 2. Parameters

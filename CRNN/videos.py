@@ -16,6 +16,7 @@ copy it to the others.
 import argparse
 import contextlib
 import errno
+import functools
 import io
 import math
 import os
@@ -115,14 +116,15 @@ def join_counts(counts: Counter) -> str:
 def videos_in_folder(data_path: str, skipped: Counter) -> list[Video]:
     found, videos = list(scan_folder(data_path, skipped)), []
     uppermost = sorted({folders[0] for *_, folders in found if folders})
-    names_a_side = [side_words(name) for name in uppermost]
-    one = any(words and all(words) for words in names_a_side)  # train_256
-    has_sides = one or bool(uppermost) and all(map(any, names_a_side))  # rawframes_train, rawframes_val
+    words = [{word.removesuffix("set") for word in re.findall(r"[^\W\d_]+", name_key(name))}
+             for name in uppermost]
+    has_sides = (any(each and each <= {*TRAIN, *TEST} for each in words)  # train_256
+                 or all(any(each & {*side} for each in words) for side in (TRAIN, TEST)))  # rawframes_val
     parents = {folders[:depth] for *_, folders in found for depth in range(1, len(folders) + 1)}
     for path, stem, folders in found:
         below = folders[1:] if has_sides else folders  # from the class folder on
         match = VIDEO_NAME.fullmatch(stem)
-        if not match and (not below or not below[0].strip()):
+        if has_sides and not folders or not match and (not below or not below[0].strip()):
             skipped["videos or frame folders in no class folder"] += 1
         elif not match and len(below) > 2:
             skipped["videos deeper than <Action>/<source>/<video>"] += 1
@@ -131,23 +133,17 @@ def videos_in_folder(data_path: str, skipped: Counter) -> list[Video]:
                              "of them, or use a table")
         else:
             name = unicodedata.normalize("NFC", stem if match else "/".join((*folders, stem)))
-            given = name_key(folders[0]) if has_sides and folders else ""
+            given = name_key(folders[0]) if has_sides else ""
             videos.append(Video(name, path, match["action"] if match else below[0], find_source(stem, below),
                                 given))
     given = {video.given for video in videos}
     if has_sides and (given.isdisjoint(TRAIN) or given.isdisjoint(TEST)
                       or not set(map(name_key, uppermost)) <= {*TRAIN, *TEST}):
-        shown = [name if name_key(name) in given else f"{name} (no class folders)" for name in uppermost]
-        raise InputError(f"{data_path} has the folders {abbreviate(shown, 9)}. If one is a side of a split, "
-                         "all must be, with class folders in a train and in a test folder: use another "
-                         "--data_path, or a table with the columns video, action and split")
+        raise InputError(f"{data_path} has the folders {abbreviate(uppermost, 9)} (skipped: "
+                         f"{join_counts(skipped) or 'nothing'}). A split needs class folders in train and in "
+                         "test (or val), and no other folders beside them: use another --data_path, or a "
+                         "table with the columns video, action and split")
     return videos
-
-
-def side_words(folder: str) -> list[bool]:
-    """Return for each word of a folder's name whether it names a side of a split, as in rawframes_val."""
-    words = re.findall(r"[^\W\d_]+", name_key(folder))
-    return [word.removesuffix("set") in TRAIN + TEST for word in words]
 
 
 def scan_folder(folder: str, skipped: Counter, above: tuple = ()) -> Iterator[tuple[str, str, tuple]]:
@@ -158,25 +154,31 @@ def scan_folder(folder: str, skipped: Counter, above: tuple = ()) -> Iterator[tu
     if above and VIDEO_NAME.fullmatch(above[-1]) and os.path.exists(frame_path(folder, 1)):
         yield folder, above[-1], above[:-1]  # without a look at the others: UCF101 has 2.5 million frames
         return
+    if len(above) > 4:
+        skipped["folders too deep"] += 1
+        return
     with user_file(folder), os.scandir(folder) as scan:
         entries = sorted(scan, key=lambda entry: entry.name)
-        visible = [entry for entry in entries if not entry.name.startswith(HIDDEN)]
-        subfolders = [entry.name for entry in visible if entry.is_dir()]
-        files = [entry.name for entry in visible if entry.is_file()]
+    subfolders, files = [], []
+    for entry in entries:
+        with user_file(entry.path):
+            if entry.name.startswith(HIDDEN):
+                skipped["hidden files and folders"] += 1
+            elif entry.is_dir():
+                subfolders.append(entry.name)
+            elif entry.is_file():
+                files.append(entry.name)
+            else:
+                skipped["broken links"] += 1
     videos = [name for name in files if name.lower().endswith(VIDEO_SUFFIXES)]
     images = [name for name in files if name.lower().endswith(IMAGE_SUFFIXES)]
     frames = [name for name in images if above and not videos and has_number(name)]
-    skipped["hidden files and folders"] += len(entries) - len(visible)
-    skipped["broken links"] += len(visible) - len(subfolders) - len(files)
     skipped["other files"] += len(files) - len(videos) - len(images)
     skipped["images without a number, or beside videos"] += len(images) - len(frames)
     if frames:
         yield folder, without_suffix(above[-1]), above[:-1]  # frames may lie in a folder 1.avi
     for name in videos:
         yield os.path.join(folder, name), without_suffix(name), above
-    if len(above) == 4:
-        skipped["folders too deep"] += len(subfolders)
-        return
     for name in subfolders:
         yield from scan_folder(os.path.join(folder, name), skipped, (*above, name))
 
@@ -191,12 +193,12 @@ def find_source(stem: str, below: tuple = ()) -> str:
 
 
 def choose_test(videos: list[Video], skipped: Counter) -> list[Video]:
-    """Call the sides of a split train and test. Of several test sides the first of TEST counts."""
+    """Name each side train or test. Of several test sides, use the first of TEST and skip the others."""
     tests = sorted({video.given for video in videos}.intersection(TEST), key=TEST.index)
     sides = {"": ""} | dict.fromkeys(TRAIN, "train") | dict.fromkeys(tests[:1], "test")
     for video in videos:
         if video.given not in sides:
-            skipped[f"videos of {video.given} (the test is {tests[0]})"] += 1
+            skipped[f"videos in {video.given} (the test side is {tests[0]})"] += 1
     return [video._replace(given=sides[video.given]) for video in videos if video.given in sides]
 
 
@@ -215,8 +217,9 @@ def videos_in_table(path: str) -> Iterator[Video]:
     table, lines = read_table(path), {}
     has_split = any(table["split"])
     for line, (video, action, source, split) in zip(table.index + 1, table.to_numpy(), strict=True):
+        video, action = video.strip(), action.strip()
         where, file = f"{path}, line {line}", os.path.join(os.path.dirname(path), video)
-        if not video or not action.strip():
+        if not video or not action:
             raise InputError(f"{where}: the column {'action' if video else 'video'} is empty")
         if split not in TRAIN + TEST and (split or has_split):
             raise InputError(f"{where}: the column split has '{split}', not train or test")
@@ -226,7 +229,7 @@ def videos_in_table(path: str) -> Iterator[Video]:
             raise InputError(f"{where}: {video} is also in line {lines[os.path.realpath(file)]}")
         name = unicodedata.normalize("NFC", without_suffix(Path(video).as_posix()))
         base = name.rpartition("/")[2]
-        yield Video(base if VIDEO_NAME.fullmatch(base) else name, file, action.strip(),
+        yield Video(base if VIDEO_NAME.fullmatch(base) else name, file, action,
                     name_key(source) or find_source(base), split)
 
 
@@ -244,14 +247,16 @@ def read_table(path: str):
             table = pd.read_csv(path, sep=separator, header=None, dtype=str, keep_default_na=False,
                                 skip_blank_lines=False, skipinitialspace=True, encoding="utf-8-sig")
         except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-            raise InputError(f"{path} is not a table with the separator '{separator}': {first_line(error)}. "
-                             "Put double quotes around a path that holds it") from error
+            raise InputError(f"{path} is not a table with the separator '{separator}' ({first_line(error)}). "
+                             "No line may have more columns than the first; put double quotes around a value "
+                             "that holds the separator") from error
     names = [name_key(name) for name in table.fillna("").iloc[0]]
     columns = {}  # Hugging Face's VideoFolder has other names for two of them
     for column, other in (("video", "file_name"), ("action", "label"), ("source", None), ("split", None)):
         name = column if column in names else other
         if names.count(name) > 1 or other and name not in names:
-            raise InputError(f"{path} has the columns {', '.join(names)}: it needs video and action once")
+            raise InputError(f"{path}: line 1 must name the columns video and action, each once; it has "
+                             f"{', '.join(names)}")
         columns[column] = table[names.index(name)] if name in names else ""
     table = pd.DataFrame(columns)[1:].fillna("")
     table["split"] = table["split"].map(name_key)
@@ -264,7 +269,7 @@ UCF101_LIST = Path(__file__).resolve().parent.parent / "UCF101actions.pkl"
 
 
 class ListUnpickler(pickle.Unpickler):
-    """Load lists and strings only: any other object could run code."""
+    """Refuse objects of any class, because they could run code."""
 
     def find_class(self, module, name):
         raise pickle.UnpicklingError(f"{module}.{name}")
@@ -447,7 +452,7 @@ def load_videos(args: argparse.Namespace) -> Data:
     videos = find_videos(args.data_path)
     action_names = choose_action_names(args.action_name_path, videos)
     videos = label_videos(videos, action_names, f"--action_name_path {args.action_name_path} lacks them: use "
-                          "--action_name_path none to train on the actions found, or a list, one per line")
+                          "--action_name_path none to train on the actions found, or a list of them")
     print_videos(args, videos, action_names)
     train, test = split_videos(videos, args.split, args.seed)
     print_split(args.split, train, test)
@@ -492,7 +497,7 @@ def print_sources(train: list[Video], test: list[Video]) -> None:
     trained, tested = ({video.source for video in side if video.source} for side in (train, test))
     shared = sum(video.source in trained for video in test)
     unknown = sum(not video.source for video in (*train, *test))
-    if trained or tested:
+    if trained and tested:
         report("", f"sources: {len(trained):,} in training, {len(tested):,} in the test "
                f"({abbreviate(sorted(tested))}), {len(trained & tested):,} in both")
     if shared:
@@ -541,16 +546,15 @@ def read_frames(path: str, frame_numbers: list[int], channels: int = 3) -> Itera
     Raises InputError if the system fails, or if pictures of 16 bits use only a small part of their range.
     """
     read = read_frame_folder if os.path.isdir(path) else read_video_file
-    is_bright = False
     for number, pixels in read(path, frame_numbers, channels):
         if pixels.dtype == np.uint16:
-            if not is_bright and pixels.max() < 2**15:
+            if pixels.max() < 2**15:
                 refuse_dark_16_bits(path, read)
-            is_bright = True
             pixels = (pixels >> 8).astype(np.uint8)
         yield number, pixels
 
 
+@functools.cache  # reads a video only once
 def refuse_dark_16_bits(path: str, read: Callable) -> None:
     """Raise InputError if a video of 16 bits per pixel uses less than half of its range in all frames."""
     frames = read(path, range(1, count_frames(path) + 1), 1)

@@ -173,7 +173,7 @@ def kept(args, folder: Path) -> None:
     """An epoch's reading of phone videos from kept clips, against decoding anew, and the first pass."""
     videos, size = write_phone_videos(folder, args), 96
     X, y = make_batch(len(videos), args.frames, 3, size, size)
-    model = CRNN(EncoderCNN(size, size), DecoderRNN())
+    model = CRNN(EncoderCNN(size, size), DecoderRNN()).to(args.device)
     [step] = alternate(args.rounds, partial(make_step(model, model), X, y))
 
     def read(loader):
@@ -266,13 +266,15 @@ def compare_steps(args, name: str, model, plain_forward, X: torch.Tensor, y: tor
     ways = [partial(make_step(model, partial(plain_forward, model), plain=True), plain_X, y),
             partial(step, X, y)]
     if GPU:
-        torch.cuda.reset_peak_memory_stats()
         ways.append(partial(plain_settings()(step), X, y))
     plain, ours, *in_float32 = alternate(args.rounds, *ways)
+    if GPU:
+        torch.cuda.reset_peak_memory_stats()
+        step(X, y)
     rates = (f"; {len(y) / ours:.0f} videos/s, in float32 {len(y) / in_float32[0]:.0f}; "
              f"{torch.cuda.max_memory_allocated() / 1e9:.1f} GB at most" if GPU else "")
     with torch.no_grad():
-        expected = plain_forward(model.eval(), plain_X[:2].to(device))
+        expected = plain_settings()(plain_forward)(model.eval(), plain_X[:2].to(device))
         off = ((model(X[:2].to(device)) - expected).abs().max() / expected.abs().max()).item()
     size = "x".join(map(str, X.shape[1:]))
     print_row(f"{name} training step, {len(y)} clips of {size}", f"{plain:.2f} s", f"{ours:.2f} s",
@@ -303,7 +305,7 @@ def resnet(args, folder: Path) -> None:
     np.save(path, np.random.default_rng(0).random((1, args.frames, 2048), np.float32).astype(np.float16))
     dataset = functions.KeptDataset(Dataset_CRNN([video], [1], 8, 8), folder)
     dataset.paths, dataset.videos = [path] * args.resnet_batch, [video] * args.resnet_batch
-    loader = DataLoader(dataset, args.resnet_batch, shuffle=True)
+    loader = DataLoader(dataset, args.resnet_batch, shuffle=True, pin_memory=GPU)
     plain, ours = alternate(args.rounds, partial(plain_step, plain_X, y),
                             lambda: [step(X, y) for X, y in loader])
     plain, ours = plain / len(X), ours / args.resnet_batch
@@ -326,7 +328,7 @@ def resnet(args, folder: Path) -> None:
 
 def schedules(args, folder: Path) -> None:
     """What UCF101 takes with the published schedules, from the rates of the other rows."""
-    [frames] = reading_rates(args, (read_clip, write_videos(folder / "again", args)[0]))
+    [frames] = reading_rates(args, (read_clip, write_videos(folder, args)[0]))
     for name, epochs in (("Conv3D", 15), ("CRNN", 120), ("ResNetCRNN", 120)):
         hours = epochs * UCF101_VIDEOS / args.rates[name] / 3600  # of a test video as of a training video
         passes = epochs
@@ -362,14 +364,15 @@ def main():
     print(f"{cpu_name()}, {cpu_count()} cores; torch {torch.__version__}")
     if hasattr(os, "getloadavg"):
         print("load at the start (1, 5, 15 minutes):", ", ".join(f"{load:.1f}" for load in os.getloadavg()))
-    print(f"medians of {args.rounds} rounds, of reading twice as many, of kept clips half as many\n")
+    print(f"medians of {args.rounds} rounds, of reading twice as many, of kept clips fewer\n")
     print_row("", "straightforward", "here", "ratio", "")
     print_row(*["---"] * 5)
     for name in args.only:
         with tempfile.TemporaryDirectory() as folder:
             ROWS[name](args, Path(folder))
-            if GPU and len(args.rates) == 4:
-                schedules(args, Path(folder))
+    if GPU and len(args.rates) == 4:
+        with tempfile.TemporaryDirectory() as folder:
+            schedules(args, Path(folder))
 
 
 if __name__ == "__main__":

@@ -282,10 +282,11 @@ def test_a_picture_of_what_happens_when(case, trained, tmp_path):
 def test_a_picture_of_names_with_signs_and_with_letters_that_no_font_has(trained, tmp_path, monkeypatch):
     """A $ starts a formula in Matplotlib, and a _ hides a line from its legend."""
     monkeypatch.setattr(check_model_prediction.font_manager, "findSystemFonts", list)
-    write_frames(tmp_path / "_cost $5_{", make_images(1, count=30))
+    video = tmp_path / ("_cost $5_{" + ("\udce9" if sys.platform == "linux" else ""))  # not UTF-8
+    write_frames(video, make_images(1, count=30))
     checkpoint = load(trained("Conv3D") / "Conv3D_epoch2.pth")
     torch.save(checkpoint | {"action_names": ["$走_{", "$y^{$", "_Wave"]}, tmp_path / "signs.pth")
-    done = predict("--checkpoint", tmp_path / "signs.pth", "--video", tmp_path / "_cost $5_{", "--clips", "3",
+    done = predict("--checkpoint", tmp_path / "signs.pth", "--video", video, "--clips", "3",
                    "--plot", tmp_path / "a.png")
     assert done.stdout.count("no installed font has 走: install") == 1 and done.stderr == ""
     with Image.open(tmp_path / "a.png") as image:
@@ -346,8 +347,8 @@ def test_the_frame_rate_of_the_training_is_that_of_prediction(trained_at_60, tmp
         notes[rate] = "".join(re.findall(r"\((.*frames per second, .*)\)", out))
     assert notes[60] == notes[50] == notes[1000] == ""
     assert notes[30] == "30 frames per second, but 60 in training: movements look faster than in training"
-    assert notes[120] == "120 frames per second, but 60 in training: one frame of 2 is used"
-    assert "one frame of 3 is used" in notes[180]
+    assert notes[120] == "120 frames per second, but 60 in training: one frame in 2 is used"
+    assert "one frame in 3 is used" in notes[180]
 
 
 def test_of_a_file_that_is_twice_as_fast_every_second_frame_is_taken(trained, tmp_path):
@@ -357,10 +358,10 @@ def test_of_a_file_that_is_twice_as_fast_every_second_frame_is_taken(trained, tm
     write_video(tmp_path / "fast.mp4", images, rate=50)
     words = ["--checkpoint", tmp_path / "at_25.pth", "--video", tmp_path / "fast.mp4"]
     table, out = predict_table(tmp_path, *words)
-    assert "50 frames per second, but 25 in training: one frame of 2 is used" in out
+    assert "50 frames per second, but 25 in training: one frame in 2 is used" in out
     assert table["end"].max() == pytest.approx(0.36, abs=0.01)  # 10 frames at 25 a second
     asked, out = predict_table(tmp_path, *words, "--skip_frame", "2")
-    assert "one frame of 2 is used" not in out  # it was asked for
+    assert "one frame in 2 is used" not in out  # it was asked for
     pd.testing.assert_frame_equal(table, asked)
     other, out = predict_table(tmp_path, *words, "--skip_frame", "1")
     assert "frames per second" not in out and not np.allclose(mean_of(other), mean_of(table))

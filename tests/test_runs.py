@@ -68,6 +68,11 @@ def test_the_table_at_the_top_of_a_file_lists_its_sections(module):
         assert all(hasattr(module, name.strip()) for name in names), line
 
 
+@pytest.mark.parametrize("module, above", [(runs, "videos|functions"), (videos, "functions")])
+def test_a_file_imports_none_that_stands_above_it(module, above):
+    assert not re.search(rf"^ *(from|import) ({above}|UCF101_.*)\b", inspect.getsource(module), re.M)
+
+
 def test_the_scripts_differ_in_their_parameters_dataset_and_model_only():
     mains = {model: inspect.getsource(module.main) for model, module in MODULES.items()}
     assert mains["Conv3D"] == mains["CRNN"] == mains["ResNetCRNN"]
