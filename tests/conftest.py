@@ -198,14 +198,6 @@ def assert_refused(done: subprocess.CompletedProcess, *words: str, status: int =
         assert word in message, message
 
 
-def as_before_these_parameters(checkpoint: dict) -> dict:
-    """A checkpoint from before these parameters came, when checkpoints also held less."""
-    later = ("clips", "augment", "lr_schedule", "cache_gb")
-    args = {key: value for key, value in checkpoint["args"].items() if key not in later}
-    kept = ("model", "action_names", "epoch", "test_loss", "test_score", "test_videos")
-    return {key: checkpoint[key] for key in kept} | {"args": args}
-
-
 def damage(path: Path) -> None:
     """Flip one bit in the middle."""
     data = bytearray(path.read_bytes())
