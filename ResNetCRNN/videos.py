@@ -140,9 +140,9 @@ def videos_in_folder(data_path: str, skipped: Counter) -> list[Video]:
     if has_sides and (given.isdisjoint(TRAIN) or given.isdisjoint(TEST)
                       or not set(map(name_key, uppermost)) <= {*TRAIN, *TEST}):
         raise InputError(f"{data_path} has the folders {abbreviate(uppermost, 9)} (skipped: "
-                         f"{join_counts(skipped) or 'nothing'}). A split needs class folders in train and in "
-                         "test (or val), and no other folders beside them: use another --data_path, or a "
-                         "table with the columns video, action and split")
+                         f"{join_counts(skipped) or 'nothing'}). A split needs folders named train and test "
+                         "(or val), class folders in both, and no other folder beside: use another "
+                         "--data_path, or a table with the columns video, action and split")
     return videos
 
 
