@@ -92,10 +92,10 @@ def read_clips(path: str, clips: list[list[int]], img_x: int, img_y: int, channe
         while last < numbers[-1] and (frame := next(frames, None)):
             last, image = frame
             images[last] = image
-        end = numbers[-1]
-        if last < end:  # the video is shorter, or its last frames cannot be read
+        end, is_short = numbers[-1], last < numbers[-1]
+        if is_short:  # or its last frames cannot be read
             end = min(end, count_frames(path)) if os.path.isdir(path) else last
-        shown = [number for number in images if number in numbers or number == last < numbers[-1]]
+        shown = [number for number in images if number in numbers or is_short and number == last]
         if not shown and (len(clips) == 1 or not images):
             raise UnreadableVideo(f"{path}: none of its frames {numbers[0]} to {numbers[-1]} can be read")
         unreadable = [number for number in numbers if number not in images and number <= end]
