@@ -116,10 +116,7 @@ def join_counts(counts: Counter) -> str:
 def videos_in_folder(data_path: str, skipped: Counter) -> list[Video]:
     found, videos = list(scan_folder(data_path, skipped)), []
     uppermost = sorted({folders[0] for *_, folders in found if folders})
-    words = [{word.removesuffix("set") for word in re.findall(r"[^\W\d_]+", name_key(name))}
-             for name in uppermost]
-    has_sides = (any(each and each <= {*TRAIN, *TEST} for each in words)  # train_256
-                 or all(any(each & {*side} for each in words) for side in (TRAIN, TEST)))  # rawframes_val
+    has_sides = look_like_sides(uppermost)
     parents = {folders[:depth] for *_, folders in found for depth in range(1, len(folders) + 1)}
     for path, stem, folders in found:
         below = folders[1:] if has_sides else folders  # from the class folder on
@@ -144,6 +141,15 @@ def videos_in_folder(data_path: str, skipped: Counter) -> list[Video]:
                          "(or val), class folders in both, and no other folder beside: use another "
                          "--data_path, or a table with the columns video, action and split")
     return videos
+
+
+def look_like_sides(folders: list[str]) -> bool:
+    """Return whether folders are named like sides: one like train_256, or two like UCF_train and UCF_val."""
+    words = [{word.removesuffix("set") for word in re.findall(r"[^\W\d_]+", name_key(folder))}
+             for folder in folders]
+    one = any(each and each <= {*TRAIN, *TEST} for each in words)
+    mentioned = set().union(*words)
+    return one or not mentioned.isdisjoint(TRAIN) and not mentioned.isdisjoint(TEST)
 
 
 def scan_folder(folder: str, skipped: Counter, above: tuple = ()) -> Iterator[tuple[str, str, tuple]]:
@@ -240,7 +246,7 @@ def read_table(path: str):
     with user_file(path):
         with open(path, encoding="utf-8-sig") as file:
             header = file.readline()
-        separator = next((mark for mark in ",;\t" if mark in header), ",")
+        separator = max(",;\t", key=header.count)
         if separator != ",":
             report("Table", f"read with the separator {separator!r}")
         try:

@@ -176,10 +176,6 @@ def kept(args, folder: Path) -> None:
     model = CRNN(EncoderCNN(size, size), DecoderRNN()).to(args.device)
     [step] = alternate(args.rounds, partial(make_step(model, model), X, y))
 
-    def read(loader):
-        for _ in loader:
-            pass
-
     for clips in (1, 5):
         settings = argparse.Namespace(clips=clips, batch_size=len(videos), seed=0, num_workers=cpu_count(),
                                       save_model_path=str(folder), cache_gb=10)
@@ -191,10 +187,10 @@ def kept(args, folder: Path) -> None:
             return functions.keep_arrays(settings, None, torch.device("cpu"), [make_dataset()])[0]
 
         def read_anew(settings=settings, make_dataset=make_dataset):
-            read(functions.make_loader(make_dataset(), settings, shuffle=True))
+            list(functions.make_loader(make_dataset(), settings, shuffle=True))
 
         with contextlib.redirect_stdout(None):
-            anew, again = (partial(read, functions.make_loader(dataset, settings, shuffle=True))
+            anew, again = (partial(list, functions.make_loader(dataset, settings, shuffle=True))
                            for dataset in (make_dataset(), keep()))
             anew, again = alternate(max(1, args.rounds // 2), anew, again)
             first, writing = alternate(1, read_anew, keep)

@@ -121,16 +121,11 @@ def test_the_defaults_draw_no_random_number():
     assert not torch.equal(state, torch.get_rng_state())
 
 
-def position_clips(N: int, T: int, C: int, H: int, W: int) -> torch.Tensor:
-    """Pixels that tell where they stand, all frames and channels alike: uint8 (N, T, C, H, W)."""
-    frame = torch.linspace(40, 110, H)[:, None] + torch.linspace(0, 110, W)[None]
-    return frame.to(torch.uint8).expand(N, T, C, H, W).contiguous()
-
-
 @pytest.mark.parametrize("how", ["crop", "crop_flip"])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_a_clip_is_cropped_as_one_and_each_clip_otherwise(how, channels):
-    clips = position_clips(64, 5, channels, 40, 60)
+    pixels = torch.linspace(40, 110, 40)[:, None] + torch.linspace(0, 110, 60)  # tell where they stand
+    clips = pixels.to(torch.uint8).expand(64, 5, channels, 40, 60).contiguous()
     for X in (clips, clips.transpose(1, 2)):  # as CRNN has it, as Conv3D has it
         torch.manual_seed(3)
         cropped = functions.augment(X, how)
