@@ -62,6 +62,10 @@ def abbreviate(names: list[str], count: int = 3) -> str:
     return ", ".join(names[:count]) + (", ..." if len(names) > count else "")
 
 
+def join_counts(counts: dict[str, int]) -> str:
+    return ", ".join(f"{reason}: {count:,}" for reason, count in counts.items() if count)
+
+
 def first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
 

@@ -46,6 +46,7 @@ from runs import (
     InputError,
     abbreviate,
     first_line,
+    join_counts,
     replace,
     report,
     user_file,
@@ -109,10 +110,6 @@ def find_videos(data_path: str) -> list[Video]:
     return drop_duplicates(videos)
 
 
-def join_counts(counts: Counter) -> str:
-    return ", ".join(f"{reason}: {count:,}" for reason, count in counts.items() if count)
-
-
 def videos_in_folder(data_path: str, skipped: Counter) -> list[Video]:
     found, videos = list(scan_folder(data_path, skipped)), []
     uppermost = sorted({folders[0] for *_, folders in found if folders})
@@ -165,21 +162,20 @@ def scan_folder(folder: str, skipped: Counter, above: tuple = ()) -> Iterator[tu
         return
     with user_file(folder), os.scandir(folder) as scan:
         entries = sorted(scan, key=lambda entry: entry.name)
-    subfolders, files = [], []
+    subfolders, videos, images = [], [], []
     for entry in entries:
         with user_file(entry.path):
             if entry.name.startswith(HIDDEN):
                 skipped["hidden files and folders"] += 1
             elif entry.is_dir():
                 subfolders.append(entry.name)
-            elif entry.is_file():
-                files.append(entry.name)
+            elif entry.is_file() and entry.name.lower().endswith(VIDEO_SUFFIXES):
+                videos.append(entry.name)
+            elif entry.is_file() and entry.name.lower().endswith(IMAGE_SUFFIXES):
+                images.append(entry.name)
             else:
-                skipped["broken links"] += 1
-    videos = [name for name in files if name.lower().endswith(VIDEO_SUFFIXES)]
-    images = [name for name in files if name.lower().endswith(IMAGE_SUFFIXES)]
+                skipped["other files and broken links"] += 1
     frames = [name for name in images if above and not videos and has_number(name)]
-    skipped["other files"] += len(files) - len(videos) - len(images)
     skipped["images without a number, or beside videos"] += len(images) - len(frames)
     if frames:
         yield folder, without_suffix(above[-1]), above[:-1]  # frames may lie in a folder 1.avi

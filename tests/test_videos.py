@@ -109,7 +109,7 @@ def test_videos_are_found_where_they_lie(tmp_path, capsys, files, expected):
 
 
 SKIPPED = {
-    "other files: 3": ["notes.md", "Bend/list.txt", "Bend/001/gt/1.txt"],
+    "other files and broken links: 3": ["notes.md", "Bend/list.txt", "Bend/001/gt/1.txt"],
     "videos or frame folders in no class folder: 2": ["film.mp4", "Jump/1.png", "Jump/a/2.mp4"],
     "videos deeper than <Action>/<source>/<video>: 1": ["Bend/anna/monday/1.mov"],
     "images without a number, or beside videos: 3": ["cover.jpg", "Bend/1.png", "Run/cover.jpg"],
