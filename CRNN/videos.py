@@ -64,6 +64,7 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".webp", ".tif", ".t
 HIDDEN = (".", "@eaDir", "__MACOSX", "fig_UCF101_")  # what systems, network drives and training leave behind
 TRAIN = ("train", "training")
 TEST = ("test", "testing", "val", "valid", "validate", "validation", "eval")  # of several, the first
+SIDE_WORD = re.compile(rf"(?<![^\W\d_])({'|'.join(TRAIN + TEST)})(set)?(?![^\W\d_])")  # train_256, UCF_val
 FORMS = ("--data_path is a folder with <Action>/<video>, <Action>/<source>/<video>, or these below train/ "
          "and test/; or a table, videos.csv, with the columns video and action (optional: source and split)")
 
@@ -113,12 +114,12 @@ def find_videos(data_path: str) -> list[Video]:
 def videos_in_folder(data_path: str, skipped: Counter) -> list[Video]:
     found, videos = list(scan_folder(data_path, skipped)), []
     uppermost = sorted({folders[0] for *_, folders in found if folders})
-    has_sides = look_like_sides(uppermost)
+    sides = [name for name in uppermost if SIDE_WORD.search(name_key(name))]
     parents = {folders[:depth] for *_, folders in found for depth in range(1, len(folders) + 1)}
     for path, stem, folders in found:
-        below = folders[1:] if has_sides else folders  # from the class folder on
+        below = folders[1:] if sides else folders  # from the class folder on
         match = VIDEO_NAME.fullmatch(stem)
-        if has_sides and not folders or not match and (not below or not below[0].strip()):
+        if sides and not folders or not match and (not below or not below[0].strip()):
             skipped["videos or frame folders in no class folder"] += 1
         elif not match and len(below) > 2:
             skipped["videos deeper than <Action>/<source>/<video>"] += 1
@@ -127,26 +128,19 @@ def videos_in_folder(data_path: str, skipped: Counter) -> list[Video]:
                              "of them, or use a table")
         else:
             name = unicodedata.normalize("NFC", stem if match else "/".join((*folders, stem)))
-            given = name_key(folders[0]) if has_sides else ""
+            given = name_key(folders[0]) if sides else ""
             videos.append(Video(name, path, match["action"] if match else below[0], find_source(stem, below),
                                 given))
     given = {video.given for video in videos}
-    if has_sides and (given.isdisjoint(TRAIN) or given.isdisjoint(TEST)
-                      or not set(map(name_key, uppermost)) <= {*TRAIN, *TEST}):
-        raise InputError(f"{data_path} has the folders {abbreviate(uppermost, 9)} (skipped: "
-                         f"{join_counts(skipped) or 'nothing'}). A split needs folders named train and test "
-                         "(or val), class folders in both, and no other folder beside: use another "
-                         "--data_path, or a table with the columns video, action and split")
+    exact = {*TRAIN, *TEST}.issuperset(map(name_key, uppermost))
+    if sides and (not exact or given.isdisjoint(TRAIN) or given.isdisjoint(TEST)):
+        others = [name for name in uppermost if name not in sides]
+        raise InputError(f"{data_path}: folders named like sides of a split: {abbreviate(sides, 9)}; others: "
+                         f"{abbreviate(others, 9) or 'none'}; skipped: {join_counts(skipped) or 'nothing'}. "
+                         "A split needs folders named train and test (or val), class folders in both, and no "
+                         "other folder: use another --data_path, or a table with the columns video, action "
+                         "and split")
     return videos
-
-
-def look_like_sides(folders: list[str]) -> bool:
-    """Return whether folders are named like sides: one like train_256, or two like UCF_train and UCF_val."""
-    words = [{word.removesuffix("set") for word in re.findall(r"[^\W\d_]+", name_key(folder))}
-             for folder in folders]
-    one = any(each and each <= {*TRAIN, *TEST} for each in words)
-    mentioned = set().union(*words)
-    return one or not mentioned.isdisjoint(TRAIN) and not mentioned.isdisjoint(TEST)
 
 
 def scan_folder(folder: str, skipped: Counter, above: tuple = ()) -> Iterator[tuple[str, str, tuple]]:

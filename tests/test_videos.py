@@ -144,6 +144,7 @@ SIDES = {  # what is refused with the folders and both remedies
     "rawframes": ["rawframes_train/Bend/1/1.jpg", "rawframes_val/Bend/1/1.jpg"],
     "sides in other words, and a folder beside": ["UCF_train/Bend/1.mov", "UCF_val/Bend/2.mov", "x/y/1.mov"],
     "trainset, testset": ["trainset/Bend/1.mp4", "testset/Bend/1.mp4"],
+    "a side among actions": ["Bend/1.mov", "images_val/3.mov"],
     "loose files in both": ["train/1.mov", "train/2.mov", "test/1.mov"],
 }
 REFUSED_FOLDERS |= {name: (files, "another --data_path, or a table .*split",
