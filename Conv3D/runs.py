@@ -492,7 +492,7 @@ def plot_curves(file, name: str, history: dict) -> None:
         value = scale * history[f"test_{key}"][best - 1]
         axes.plot(best, value, "o", ms=10, mfc="none", color="black", label=f"best epoch {best}: {value:.4g}")
         axes.set(title=f"{name}: {ylabel}", xlabel="epoch", ylabel=ylabel)
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
         axes.grid(alpha=0.3)
         axes.legend()
     figure.savefig(file, format="png", dpi=180)

@@ -131,9 +131,9 @@ def videos_in_folder(data_path: str, skipped: Counter) -> list[Video]:
             given = name_key(folders[0]) if sides else ""
             videos.append(Video(name, path, match["action"] if match else below[0], find_source(stem, below),
                                 given))
-    given = {video.given for video in videos}
+    filled = {video.given for video in videos}  # sides with class folders
     exact = {*TRAIN, *TEST}.issuperset(map(name_key, uppermost))
-    if sides and (not exact or given.isdisjoint(TRAIN) or given.isdisjoint(TEST)):
+    if sides and (not exact or filled.isdisjoint(TRAIN) or filled.isdisjoint(TEST)):
         others = [name for name in uppermost if name not in sides]
         raise InputError(f"{data_path}: folders named like sides of a split: {abbreviate(sides, 9)}; others: "
                          f"{abbreviate(others, 9) or 'none'}; skipped: {join_counts(skipped) or 'nothing'}. "
@@ -149,7 +149,7 @@ def scan_folder(folder: str, skipped: Counter, above: tuple = ()) -> Iterator[tu
     A video is a file with a suffix of video, or a folder that holds numbered images but no such file.
     """
     if above and VIDEO_NAME.fullmatch(above[-1]) and os.path.exists(frame_path(folder, 1)):
-        yield folder, above[-1], above[:-1]  # without a look at the others: UCF101 has 2.5 million frames
+        yield folder, above[-1], above[:-1]  # its frames are not listed: UCF101 has 2.5 million
         return
     if len(above) > 4:
         skipped["folders too deep"] += 1
@@ -550,7 +550,7 @@ def read_frames(path: str, frame_numbers: list[int], channels: int = 3) -> Itera
         yield number, pixels
 
 
-@functools.cache  # reads a video only once
+@functools.cache  # a video is read for this only once in a process
 def refuse_dark_16_bits(path: str, read: Callable) -> None:
     """Raise InputError if a video of 16 bits per pixel uses less than half of its range in all frames."""
     frames = read(path, range(1, count_frames(path) + 1), 1)
