@@ -37,6 +37,7 @@ REPO = Path(__file__).resolve().parent
 SCRIPTS = {"Conv3D": "UCF101_3DCNN", "CRNN": "UCF101_CRNN", "ResNetCRNN": "UCF101_ResNetCRNN"}
 sys.path[:0] = [str(REPO / folder) for folder in SCRIPTS]
 
+from frames import count_frames, frame_rate, frame_times, read_frames  # noqa: E402
 from functions import (  # noqa: E402
     keep_arrays,
     make_loader,
@@ -64,15 +65,11 @@ from runs import (  # noqa: E402
 from videos import (  # noqa: E402
     VIDEO_NAME,
     Video,
-    count_frames,
-    decode,
     find_videos,
-    frame_rate,
     is_ucf101,
     label_videos,
     load_action_names,
     name_key,
-    read_frames,
     scan_folder,
     without_suffix,
 )
@@ -421,22 +418,6 @@ def fit_frame_rate(trained: Trained, path: str, options) -> tuple[argparse.Names
     args.skip_frame *= n
     args.end_frame = args.begin_frame + args.skip_frame * T
     return args, rates + f"one frame in {n} is used"
-
-
-def frame_times(path: str) -> list[float]:
-    """Return the seconds, from 0, at which the frames of a file are shown. The file is decoded."""
-    times = []
-    for number, frame in decode(path):
-        times += [np.nan] * (number - len(times) - 1) + [np.nan if frame.time is None else frame.time]
-    times, numbers = np.array(times), np.arange(len(times))
-    known = np.isfinite(times)
-    if not known.any():
-        return (0.04 * numbers).tolist()
-    steps = np.diff(np.interp(numbers, numbers[known], times[known]))
-    usual = np.median(steps[steps > 0]) if (steps > 0).any() else 0.04
-    # the clock jumps in joined files and where a recorder was restarted; 10 seconds as in ffmpeg
-    jumps = (steps < -usual / 2) | (steps > max(10, steps[(steps > 0) & (steps <= 10)].sum()))
-    return np.cumsum([0, *np.where(jumps, usual, steps.clip(0))]).tolist()
 
 
 def predict_clips(trained: Trained, args: argparse.Namespace, path: str, device) -> tuple[pd.DataFrame, list]:

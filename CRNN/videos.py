@@ -1,22 +1,19 @@
-"""Which videos there are, how they are split, and what is in a file.
+"""Which videos there are, how they are split, and how far the split can be trusted.
 
     1. Finding videos      find_videos: a folder or a table becomes a list of Video
     2. Actions             load_action_names, label_videos
     3. Splits              split_videos
     4. Data of a run       load_videos, print_split
-    5. Reading             read_frames, count_frames, frame_rate
-    6. Demo data           make_demo_data
+    5. Demo data           make_demo_data
 
-A video is a file or a folder of frames. Frames are numbered from 1. A source is what the literature calls a
-group: the videos of one person or one scene.
+A video is a file or a folder of frames. A source is what the literature calls a group: the videos of one
+person or one scene.
 
-This file imports only runs.py. It is the same in Conv3D/, CRNN/ and ResNetCRNN/. Edit the one in Conv3D/ and
-copy it to the others.
+This file imports frames.py and runs.py. It is the same in Conv3D/, CRNN/ and ResNetCRNN/. Edit the one in
+Conv3D/ and copy it to the others.
 """
 import argparse
 import contextlib
-import errno
-import functools
 import io
 import math
 import os
@@ -26,21 +23,17 @@ import shutil
 import unicodedata
 import warnings
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
-from decimal import Decimal
+from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
-import av
 import numpy as np
 import torch.distributed as dist
-from av.stream import Disposition
-from av.video.reformatter import VideoReformatter
-from PIL import ExifTags, Image
+from PIL import Image
 
+from frames import IMAGE_SUFFIXES, frame_path, frame_rate, has_number
 from runs import (
-    OUT_OF_MEMORY,
     RANK,
     TORCHRUN,
     InputError,
@@ -52,15 +45,12 @@ from runs import (
     user_file,
 )
 
-warnings.filterwarnings("ignore", module="PIL")  # of damaged EXIF data, from every worker in every epoch
-
 # ------------------------------------------------------------------------------ 1. Finding videos
 
 VIDEO_NAME = re.compile(r"v_(?P<action>.+)_g[0-9]+_c[0-9]+")  # v_Biking_g05_c02
 GROUP_NAME = re.compile(r".*_g(?P<group>[0-9]+)_c[0-9]+")
 VIDEO_SUFFIXES = (".avi", ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".flv", ".3gp",
                   ".ts", ".mts", ".m2ts", ".ogv", ".gif")
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff")
 HIDDEN = (".", "@eaDir", "__MACOSX", "fig_UCF101_")  # what systems, network drives and training leave behind
 TRAIN = ("train", "training")
 TEST = ("test", "testing", "val", "valid", "validate", "validation", "eval")  # of several, the first
@@ -518,256 +508,7 @@ def usual_frame_rate(videos: list[Video]) -> float | None:
     return usual
 
 
-# ------------------------------------------------------------------------------ 5. Reading
-
-IMAGE_FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF")
-# how EXIF orientations 2 to 8 show a picture: (x, y) at (ax + cy, bx + dy), as a, b, c, d
-EXIF_TURNS = {2: (-1, 0, 0, 1), 3: (-1, 0, 0, -1), 4: (1, 0, 0, -1), 5: (0, 1, 1, 0), 6: (0, 1, -1, 0),
-              7: (0, -1, -1, 0), 8: (0, -1, 1, 0)}
-# numbers of the system's errors that FFmpeg also uses for damaged data
-ALSO_DAMAGE = {errno.EIO, errno.EINVAL, errno.EPERM}
-
-
-class UnreadableVideo(InputError):
-    """A video without a readable frame."""
-
-
-def read_frames(path: str, frame_numbers: list[int], channels: int = 3) -> Iterator[tuple[int, np.ndarray]]:
-    """Yield (number, pixels) of the frames that can be read, of a frame folder or video file, in order.
-
-    pixels: uint8 (H, W, C), C = 3 colour or 1 grey, turned as a viewer shows them.
-    If the video is shorter, its last readable frame comes last, asked for or not. If the last frame asked for
-    cannot be read, the next one may follow.
-
-    Raises InputError if the system fails, or if pictures of 16 bits use only a small part of their range.
-    """
-    read = read_frame_folder if os.path.isdir(path) else read_video_file
-    for number, pixels in read(path, frame_numbers, channels):
-        if pixels.dtype == np.uint16:
-            if pixels.max() < 2**15:
-                refuse_dark_16_bits(path, read)
-            pixels = (pixels >> 8).astype(np.uint8)
-        yield number, pixels
-
-
-@functools.cache  # a video is read for this only once in a process
-def refuse_dark_16_bits(path: str, read: Callable) -> None:
-    """Raise InputError if a video of 16 bits per pixel uses less than half of its range in all frames."""
-    frames = read(path, range(1, count_frames(path) + 1), 1)
-    ranges = [(pixels.min(), pixels.max()) for _, pixels in frames]
-    lowest, highest = min(low for low, _ in ranges), max(high for _, high in ranges)
-    if 0 < highest < 2**15:
-        raise InputError(f"{path} has 16 bits per pixel, but only values {lowest:,} to {highest:,} of "
-                         "65,535: scale the frames to 8 bits")
-
-
-def frame_path(folder: str, number: int) -> str:
-    return os.path.join(folder, f"frame{number:06d}.jpg")
-
-
-def has_number(image_name: str) -> bool:
-    return re.search("[0-9]", os.path.splitext(image_name)[0]) is not None
-
-
-def list_images(folder: str) -> dict[int, str]:
-    """Return {frame number: path} of a frame folder, in the order of the last number in the images' names.
-
-    frame000001.jpg, ... have that number, other names are counted from 1. Raises InputError if the order is
-    not clear.
-    """
-    with user_file(folder):
-        names = sorted(name for name in os.listdir(folder) if name.lower().endswith(IMAGE_SUFFIXES)
-                       and not name.startswith(".") and has_number(name))
-    ucf101 = {int(name[5:11]): name for name in names if re.fullmatch(r"frame[0-9]{6}\.jpg", name)}
-    if names and len(ucf101) == len(names) and min(ucf101) == 1:
-        return {number: os.path.join(folder, name) for number, name in ucf101.items()}
-    stems = {name: os.path.splitext(name)[0] for name in names}
-    whole = {name: int(re.findall("[0-9]+", stem)[-1]) for name, stem in stems.items()}
-    number = re.compile("[0-9]+(?:[.,][0-9]+)?(?:e-?[0-9]{1,3})?")
-    decimal = {name: Decimal(number.findall(stem)[-1].replace(",", ".")) for name, stem in stems.items()}
-    names.sort(key=whole.get)
-    for name, other in zip(names, names[1:], strict=False):
-        if whole[name] == whole[other] or decimal[name] > decimal[other]:
-            raise InputError(f"the order of the frames in {folder} is not clear, for example of {name} and "
-                             f"{other}: name them frame000001.jpg, frame000002.jpg, ...")
-    return {number: os.path.join(folder, name) for number, name in enumerate(names, start=1)}
-
-
-def read_frame_folder(folder: str, frame_numbers: list[int], channels: int) -> Iterator:
-    """Yield as read_frames does, but uint16 pixels for pictures of 16 bits."""
-    images = list_images(folder)
-    end = max(images, default=0)
-    for number in sorted({min(number, end) for number in frame_numbers} & images.keys()):
-        try:
-            pixels = read_image(images[number], channels)
-        except Exception as error:  # damaged data can raise nearly anything
-            refuse_system_error(error, images[number])
-        else:
-            yield number, pixels
-
-
-def read_image(path: str, channels: int) -> np.ndarray:
-    """Return the pixels of an image (H, W, C), turned as its EXIF data says: uint8, or uint16 of 16 bits."""
-    with Image.open(path, formats=IMAGE_FORMATS) as image:
-        is_16_bit_colour = ";16" in str(image.tile)  # Pillow keeps the upper 8 bits of these
-        try:
-            turn = EXIF_TURNS.get(image.getexif().get(ExifTags.Base.Orientation))
-        except Exception:  # damaged EXIF data can raise nearly anything; the pixels are fine
-            turn = None
-        if image.mode == "F" or image.mode.startswith("I"):
-            pixels = np.asarray(image)
-            if pixels.dtype.kind == "f" or pixels.max() > 65535 or pixels.min() < 0:
-                raise InputError(f"{path} has 32 bits per pixel: scale the frames to 8 bits")
-            pixels = np.repeat(pixels.astype(np.uint16)[..., None], channels, axis=2)
-        else:
-            if image.has_transparency_data:  # on black
-                image = image.convert("RGBA")
-                image = Image.alpha_composite(Image.new("RGBA", image.size, "black"), image)
-            mode = "RGB" if channels == 3 else "L"
-            pixels = np.asarray(image if image.mode == mode else image.convert(mode))
-            pixels = pixels.reshape(*pixels.shape[:2], channels)
-            if is_16_bit_colour:
-                pixels = pixels.astype(np.uint16) << 8
-    return turn_pixels(pixels, *turn) if turn else pixels
-
-
-def turn_pixels(pixels: np.ndarray, a: float, b: float, c: float, d: float) -> np.ndarray:
-    """Turn and mirror (H, W, C): (x, y) is shown at (ax + cy, bx + dy), to the nearest quarter turn."""
-    if abs(b) + abs(c) > abs(a) + abs(d):
-        pixels, a, d = pixels.swapaxes(0, 1), c, b
-    return pixels[::-1 if d < 0 else 1, ::-1 if a < 0 else 1]
-
-
-def read_video_file(path: str, frame_numbers: list[int], channels: int) -> Iterator:
-    """Yield as read_frames does, but uint16 pixels for a video of 16 bits. Stop after the last one needed."""
-    wanted, last, converter = set(frame_numbers), None, VideoReformatter()
-    formats = ("gray", "gray16le") if channels == 1 else ("rgb24", "rgb48le")
-
-    def to_pixels(frame):
-        is_16_bit = frame.format.components[0].bits == 16
-        converted = converter.reformat(frame, format=formats[is_16_bit], threads=1).to_ndarray()
-        return turn_pixels(converted.reshape(frame.height, frame.width, channels), a, b, c, d)
-
-    for number, frame in decode(path):
-        if last is None:  # once, because a frame that was asked for its side data is freed late
-            matrix = frame.side_data.get("DISPLAYMATRIX")  # of a phone held upright, a front camera
-            matrix = [1, 0, 0, 0, 1] if matrix is None else np.frombuffer(matrix, np.int32).tolist()
-            a, b, _, c, d, *_ = matrix
-        last = number, frame
-        if number in wanted or number > frame_numbers[-1]:
-            yield number, to_pixels(frame)
-        if number >= frame_numbers[-1]:
-            return
-    if last and last[0] not in wanted:
-        yield last[0], to_pixels(last[1])
-
-
-def decode(path: str) -> Iterator[tuple[int, av.VideoFrame]]:
-    """Yield (number, frame) of a file's intact frames, from 1, as far as it can be read.
-
-    A damaged packet costs only its own frame. Raises UnreadableVideo if the file is not a video, and
-    InputError if the system fails.
-    """
-    decoded, lost = 0, []  # lost: when the frames of damaged packets would have been shown
-    try:
-        with open_video(path) as (container, stream):
-            for packet in container.demux(stream):  # the last one is empty, and flushes the decoder
-                try:
-                    frames = packet.decode()
-                except av.FFmpegError as error:
-                    if not lost:  # once: it reads the whole file
-                        refuse_system_error(error, path)
-                    lost.append(packet.pts)
-                    continue
-                for frame in frames:
-                    decoded += 1
-                    before = sum(time is None or frame.pts is None or time < frame.pts for time in lost)
-                    if not frame.is_corrupt:
-                        yield decoded + before, frame
-    except Exception as error:  # damaged data can raise nearly anything
-        refuse_system_error(error, path)
-
-
-@contextlib.contextmanager
-def open_video(path: str):
-    """Open a video file and its best stream, which is not a preview or a cover picture.
-
-    Raises UnreadableVideo if there is none, and InputError if the system fails.
-    """
-    try:
-        # as an absolute path, or take:2.avi would name a protocol; titles may be in any encoding
-        container = av.open(os.path.abspath(path), metadata_errors="replace")
-    except Exception as error:  # damaged data can raise nearly anything
-        refuse_system_error(error, path)
-        raise UnreadableVideo(f"{path} cannot be read as a video") from error
-    with container:
-        streams = [stream for stream in container.streams.video
-                   if not stream.disposition & Disposition.attached_pic  # the cover picture of a song
-                   and stream.codec_context is not None and stream.codec_context.name != "ansi"]  # of a .txt
-        if not streams:
-            raise UnreadableVideo(f"{path} has no video stream that can be decoded")
-        yield container, max(streams, key=rank_stream)
-
-
-def rank_stream(stream: av.VideoStream) -> tuple[bool, int]:
-    """Rank streams as the ffmpeg program does: the default stream, else the largest; a still picture last."""
-    still = stream.codec_context.name in ("mjpeg", "png")
-    default = stream.disposition & Disposition.default
-    return not still, stream.width * stream.height + (5_000_000 if default else 0)
-
-
-def refuse_system_error(error: Exception, path: str) -> None:
-    """Raise InputError if an error while reading comes from the system, not from damaged data.
-
-    A disk or network drive that fails can also look like damage. So if the file itself cannot be read to its
-    end, it is the system.
-    """
-    if isinstance(error, InputError):
-        raise error
-    if isinstance(error, MemoryError):
-        raise InputError(f"{path}: {OUT_OF_MEMORY}") from error
-    number = getattr(error, "errno", None)
-    if number not in errno.errorcode or isinstance(error, av.FFmpegError) and number in ALSO_DAMAGE:
-        try:
-            with open(path, "rb") as file:
-                while file.read(1 << 20):
-                    pass
-            return
-        except OSError as failure:
-            number = failure.errno
-    remedy = "lower --num_workers, or raise ulimit -n" if number == errno.EMFILE else (
-        "the video itself may be fine; a training run continues with --resume")
-    raise InputError(f"{path}: {os.strerror(number)} ({remedy})") from error
-
-
-def count_frames(path: str) -> int:
-    """Count the frames of a video. A file is decoded, because headers may be wrong."""
-    if os.path.isdir(path):
-        return max(list_images(path), default=0)
-    return max((number for number, _ in decode(path)), default=0)
-
-
-def estimate_frames(path: str) -> int:
-    """Count the frames of a video without decoding, by the packets of its file. Nearly always exact."""
-    if os.path.isdir(path):
-        return count_frames(path)
-    count = 0
-    with open_video(path) as (container, stream), contextlib.suppress(av.FFmpegError):
-        for packet in container.demux(stream):
-            count += packet.size > 0 and not packet.is_discard
-    return count
-
-
-def frame_rate(path: str) -> float | None:
-    """Return a file's frames per second; None for an impossible number, and for anything but a video file."""
-    rate = 0.0
-    if os.path.isfile(path):
-        with contextlib.suppress(UnreadableVideo), open_video(path) as (_, stream):
-            rate = float(stream.average_rate or 0)
-    return rate if 1 <= rate <= 240 else None
-
-
-# ------------------------------------------------------------------------------ 6. Demo data
+# ------------------------------------------------------------------------------ 5. Demo data
 
 DEMO_ACTIONS = ["MoveLeft", "MoveRight", "Stay", "Sway"]
 DEMO_GROUPS, DEMO_CLIPS = 10, 24  # clips of each action in each group

@@ -8,7 +8,7 @@
     6. Checkpoints             load_checkpoint, save_epoch, resume_training
     7. Progress                progress_bar, add_epoch, plot_curves, print_outcome
 
-You can skip this file at first: it says nothing about video. It imports neither functions.py nor videos.py.
+You can skip this file at first: it says nothing about video. It imports none of the other files.
 The file is the same in Conv3D/, CRNN/ and ResNetCRNN/. Edit the one in Conv3D/ and copy it to the others.
 """
 import argparse

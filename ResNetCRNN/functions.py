@@ -9,7 +9,7 @@
 Shapes: N videos in a batch, T frames, C channels, H height, W width, E embedding, K actions, V all videos.
 As in the original tutorial, img_x is the height of a frame and img_y its width.
 
-A clip is the tensor cut from a video. videos.py finds videos and reads frames, runs.py keeps runs alive.
+A clip is the tensor cut from a video. videos.py finds videos, frames.py reads them, runs.py keeps runs alive.
 The file is the same in Conv3D/, CRNN/ and ResNetCRNN/. Edit the one in Conv3D/ and copy it to the others.
 """
 import argparse
@@ -30,6 +30,7 @@ import torch.nn as nn
 import torch.nn.functional as F
 from torch.utils.data import ConcatDataset, DataLoader, Dataset, DistributedSampler
 
+from frames import UnreadableVideo, count_frames, estimate_frames, list_images, read_frames
 from runs import (
     RANK,
     TORCHRUN,
@@ -44,7 +45,7 @@ from runs import (
     report,
     user_file,
 )
-from videos import UnreadableVideo, Video, count_frames, estimate_frames, list_images, read_frames
+from videos import Video
 
 # ------------------------------------------------------------------------------ 1. Clips
 

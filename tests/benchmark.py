@@ -36,8 +36,9 @@ from torchvision import transforms
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "CRNN"))
 import functions
 import runs
+from frames import frame_path
 from functions import CNN3D, CRNN, Dataset_CRNN, DecoderRNN, EncoderCNN, ResCNNEncoder
-from videos import Video, frame_path
+from videos import Video
 
 GPU = torch.cuda.is_available()
 UCF101_VIDEOS, NUM_CLASSES = 13320, 101

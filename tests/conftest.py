@@ -84,6 +84,19 @@ def make_images(seed: int, count: int = 12, height: int = 30, width: int = 40) -
     return images
 
 
+def tree(root: Path, *paths: str) -> Path:
+    """Make empty files: to find videos, names are enough."""
+    for path in paths:
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_bytes(b"")
+    return root
+
+
+def write(path: Path, content: str | bytes) -> Path:
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
 def broken_frames(folder: Path) -> None:
     """Of a frame folder: frame 3 is truncated, 4 empty, 5 no picture."""
     data = (folder / "frame000003.jpg").read_bytes()

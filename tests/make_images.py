@@ -18,8 +18,8 @@ from PIL import Image
 REPO = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPO / "CRNN"))
 
+from frames import frame_path, read_frames  # noqa: E402
 from runs import saved_epochs  # noqa: E402
-from videos import frame_path, read_frames  # noqa: E402
 
 JPEGS, IMAGES = REPO / "UCF101" / "demo" / "jpegs", REPO / ".github" / "images"
 FULL, SHORT = REPO / "CRNN" / "model_ckpt_demo", REPO / "CRNN" / "model_ckpt_demo5"

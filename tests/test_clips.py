@@ -9,15 +9,16 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from test_videos import cut_before_a_key_frame, cut_without_reencoding
+from test_frames import cut_before_a_key_frame, cut_without_reencoding
 from torchvision.transforms.functional import resize
 
+import frames
 import functions
-import videos
 from conftest import ACTIONS, broken_frames, make_images, write_frames, write_video
+from frames import UnreadableVideo
 from functions import Dataset_3DCNN, Dataset_CRNN, KeptDataset, keep_arrays, make_loader, spread_clips
 from runs import InputError
-from videos import UnreadableVideo, Video, find_videos, label_videos
+from videos import Video, find_videos, label_videos
 
 FRAMES = list(range(1, 11))
 
@@ -35,7 +36,7 @@ def dataset_of(*paths: Path, cls=Dataset_CRNN, clips: int = 1) -> Dataset_CRNN:
 @pytest.fixture
 def decoded(monkeypatch) -> list[int]:
     """How many frames each call of decode delivered."""
-    counts, decode = [], videos.decode
+    counts, decode = [], frames.decode
 
     def counting(path):
         counts.append(0)
@@ -43,7 +44,7 @@ def decoded(monkeypatch) -> list[int]:
             counts[-1] += 1
             yield numbered
 
-    monkeypatch.setattr(videos, "decode", counting)
+    monkeypatch.setattr(frames, "decode", counting)
     return counts
 
 
@@ -252,7 +253,7 @@ def test_nothing_is_kept_of_a_video_that_the_system_failed_to_read(tmp_path, mon
             raise OSError(errno.ESTALE, "")
         return real(path, **options)
 
-    monkeypatch.setattr(videos.Image, "open", open_)
+    monkeypatch.setattr(frames.Image, "open", open_)
     with pytest.raises(InputError, match="frame000007.jpg.*--resume") as raised:
         keep(tmp_path, [dataset])
     assert raised.type is InputError and len(list(tmp_path.glob("clips_*/*"))) == 1

@@ -302,26 +302,6 @@ def test_names_that_the_usual_font_lacks_are_shown_by_a_font_that_has_them(capsy
     assert shown == {"走路": "走路", "弯腰": "弯腰"}
 
 
-CLOCKS = {  # the seconds at which the parts of a joined file start, and those at which they are shown
-    "back": ((100, 10), (0, 0.48)),
-    "far ahead, then back": ((10, 3000, 10), (0, 0.48, 0.96)),
-    "a still moment": ((10, 14), (0, 4)),
-}
-
-
-@pytest.mark.parametrize("case", CLOCKS)
-def test_times_go_on_where_the_clock_of_a_file_jumps(case, tmp_path):
-    starts, shown = CLOCKS[case]
-    with open(tmp_path / "joined.ts", "wb") as joined:
-        for start in starts:
-            times = [1000 * start + 40 * number for number in range(12)]
-            path = write_video(tmp_path / "part.ts", make_images(1), "libx264", times=times, bf="0")
-            joined.write(path.read_bytes())
-    times = check_model_prediction.frame_times(str(tmp_path / "joined.ts"))
-    expected = [start + number / 25 for start in shown for number in range(12)]
-    assert times == pytest.approx(expected, abs=1e-4)
-
-
 # ------------------------------------------------------------------------------ speed of motion
 
 

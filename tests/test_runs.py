@@ -18,6 +18,7 @@ import pytest
 import torch
 
 import check_model_prediction
+import frames
 import functions
 import runs
 import videos
@@ -49,14 +50,14 @@ posix = pytest.mark.skipif(os.name == "nt", reason="uses signals and limits of P
 # ------------------------------------------------------------------------------ one experiment, three scripts
 
 
-@pytest.mark.parametrize("name", ["runs.py", "videos.py", "functions.py"])
+@pytest.mark.parametrize("name", ["runs.py", "frames.py", "videos.py", "functions.py"])
 @pytest.mark.parametrize("folder", ["CRNN", "ResNetCRNN"])
 def test_each_folder_has_the_same_file(name, folder):
     equal = filecmp.cmp(REPO / "Conv3D" / name, REPO / folder / name, shallow=False)
     assert equal, f"copy it again: cp Conv3D/{name} {folder}/{name}"
 
 
-@pytest.mark.parametrize("module", [runs, videos, functions])
+@pytest.mark.parametrize("module", [runs, frames, videos, functions])
 def test_the_table_at_the_top_of_a_file_lists_its_sections(module):
     listed = re.findall(r"^    ([0-9]\. .+)$", module.__doc__, re.M)
     sections = re.findall(r"^# -{70,} ([0-9]\. .+)$", inspect.getsource(module), re.M)
@@ -67,7 +68,8 @@ def test_the_table_at_the_top_of_a_file_lists_its_sections(module):
         assert all(hasattr(module, name.strip()) for name in names), line
 
 
-@pytest.mark.parametrize("module, above", [(runs, "videos|functions"), (videos, "functions")])
+@pytest.mark.parametrize("module, above", [(runs, "frames|videos|functions"), (frames, "videos|functions"),
+                                           (videos, "functions")])
 def test_a_file_imports_none_that_stands_above_it(module, above):
     assert not re.search(rf"^ *(from|import) ({above}|UCF101_.*)\b", inspect.getsource(module), re.M)
 
