@@ -1,77 +1,97 @@
 """What is in a file or a frame folder: its frames by number, their times, their number, the frame rate.
 
-    1. Frames of a video       read_frames
-    2. Frame folders           list_images, read_image
-    3. Video files             decode, open_video
-    4. Damage or the system    refuse_system_error
-    5. Numbers and times       count_frames, frame_times, frame_rate
+    1. Frames of a video       read_frames, read_image
+    2. Frame folders           list_images
+    3. Video files             read_video_file, decode
+    4. Opening                 open_video, reading
+    5. Numbers and times       count_frames, estimate_frames, frame_times, frame_rate
 
-A video is a file or a folder of frames. Frames are numbered from 1.
+A video is a file, a part of a file, or a folder of frames. Frames are numbered from 1. Seconds are those
+that a player shows: they begin at 0 with the file.
 
 This file imports only runs.py. It is the same in Conv3D/, CRNN/ and ResNetCRNN/. Edit the one in Conv3D/ and
 copy it to the others.
 """
 import contextlib
 import errno
-import functools
+import io
+import math
 import os
 import re
+import struct
 import warnings
-from collections.abc import Callable, Iterator
+from collections import defaultdict
+from collections.abc import Iterator
 from decimal import Decimal
+from itertools import chain, islice
 
 import av
 import numpy as np
 from av.stream import Disposition
 from av.video.reformatter import VideoReformatter
 from PIL import ExifTags, Image
+from PIL.Image import Transpose
 
-from runs import OUT_OF_MEMORY, InputError, user_file
+from runs import OUT_OF_MEMORY, InputError, first_line, user_file
 
 warnings.filterwarnings("ignore", module="PIL")  # of damaged EXIF data, from every worker in every epoch
 
 # ------------------------------------------------------------------------------ 1. Frames of a video
 
+Part = tuple[float, float]  # seconds: the frames of a file from the first on and before the second
+WHOLE = (0.0, math.inf)
+TOLERANCE = 0.0005  # seconds: times in tables are rounded to milliseconds
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff")
 IMAGE_FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF")
-# how EXIF orientations 2 to 8 show a picture: (x, y) at (ax + cy, bx + dy), as a, b, c, d
-EXIF_TURNS = {2: (-1, 0, 0, 1), 3: (-1, 0, 0, -1), 4: (1, 0, 0, -1), 5: (0, 1, 1, 0), 6: (0, 1, -1, 0),
-              7: (0, -1, -1, 0), 8: (0, -1, 1, 0)}
-# numbers of the system's errors that FFmpeg also uses for damaged data
-ALSO_DAMAGE = {errno.EIO, errno.EINVAL, errno.EPERM}
+# how EXIF orientations show a picture; ImageOps.exif_transpose fails if other EXIF data is damaged
+EXIF_TURNS = {2: Transpose.FLIP_LEFT_RIGHT, 3: Transpose.ROTATE_180, 4: Transpose.FLIP_TOP_BOTTOM,
+              5: Transpose.TRANSPOSE, 6: Transpose.ROTATE_270, 7: Transpose.TRANSVERSE,
+              8: Transpose.ROTATE_90}
+DAMAGED_IMAGE = (OSError, ValueError, SyntaxError, EOFError, struct.error, Image.DecompressionBombError)
 
 
 class UnreadableVideo(InputError):
     """A video without a readable frame."""
 
 
-def read_frames(path: str, frame_numbers: list[int], channels: int = 3) -> Iterator[tuple[int, np.ndarray]]:
-    """Yield (number, pixels) of the frames that can be read, of a frame folder or video file, in order.
+def read_frames(path: str, frame_numbers: list[int], channels: int = 3,
+                part: Part = WHOLE) -> Iterator[tuple[int, np.ndarray | Exception]]:
+    """Yield (number, pixels) of frames of a frame folder, a video file or a part of it, in order.
 
-    pixels: uint8 (H, W, C), C = 3 colour or 1 grey, turned as a viewer shows them.
-    If the video is shorter, its last readable frame comes last, asked for or not. If the last frame asked for
-    cannot be read, the next one may follow.
+    pixels: uint8 (H, W, C), C = 3 colour or 1 grey, as a viewer shows them; or the error of a frame that
+    cannot be read. If the video is shorter, its last readable frame comes last, asked for or not.
 
-    Raises InputError if the system fails, or if pictures of 16 bits use only a small part of their range.
+    Raises UnreadableVideo if it is not a video, InputError if the system fails.
     """
-    read = read_frame_folder if os.path.isdir(path) else read_video_file
-    for number, pixels in read(path, frame_numbers, channels):
-        if pixels.dtype == np.uint16:
-            if pixels.max() < 2**15:
-                refuse_dark_16_bits(path, read)
-            pixels = (pixels >> 8).astype(np.uint8)
-        yield number, pixels
+    if os.path.isdir(path):
+        yield from read_frame_folder(path, frame_numbers, channels)
+    else:
+        yield from read_video_file(path, frame_numbers, channels, part)
 
 
-@functools.cache  # a video is read for this only once in a process
-def refuse_dark_16_bits(path: str, read: Callable) -> None:
-    """Raise InputError if a video of 16 bits per pixel uses less than half of its range in all frames."""
-    frames = read(path, range(1, count_frames(path) + 1), 1)
-    ranges = [(pixels.min(), pixels.max()) for _, pixels in frames]
-    lowest, highest = min(low for low, _ in ranges), max(high for _, high in ranges)
-    if 0 < highest < 2**15:
-        raise InputError(f"{path} has 16 bits per pixel, but only values {lowest:,} to {highest:,} of "
-                         "65,535: scale the frames to 8 bits")
+def read_image(path: str, channels: int) -> np.ndarray:
+    """Return the pixels of an image, uint8 (H, W, C), turned as its EXIF data says."""
+    with Image.open(path, formats=IMAGE_FORMATS) as image:
+        if image.mode == "F" or image.mode.startswith("I") or ";16" in str(image.tile):
+            raise InputError(f"{path} has more than 8 bits per value: scale the frames to 8 bits")
+        turn = None
+        with contextlib.suppress(*DAMAGED_IMAGE):  # of the EXIF data; the pixels may be fine
+            turn = EXIF_TURNS.get(image.getexif().get(ExifTags.Base.Orientation))
+        if turn is not None:
+            image = image.transpose(turn)
+        if image.has_transparency_data:
+            image = put_on_black(image.convert("RGBA"))
+        return image_pixels(image, channels)
+
+
+def put_on_black(image: Image.Image) -> Image.Image:
+    return Image.alpha_composite(Image.new("RGBA", image.size, "black"), image)
+
+
+def image_pixels(image: Image.Image, channels: int) -> np.ndarray:
+    mode = "RGB" if channels == 3 else "L"
+    pixels = np.asarray(image if image.mode == mode else image.convert(mode))
+    return pixels.reshape(*pixels.shape[:2], channels)
 
 
 # ------------------------------------------------------------------------------ 2. Frame folders
@@ -81,151 +101,258 @@ def frame_path(folder: str, number: int) -> str:
     return os.path.join(folder, f"frame{number:06d}.jpg")
 
 
-def has_number(image_name: str) -> bool:
-    return re.search("[0-9]", os.path.splitext(image_name)[0]) is not None
+def find_series(image_names: list[str]) -> list[list[str]]:
+    """Group the names of images that differ only in their numbers, the largest group first.
+
+    Names without a number are in no group.
+    """
+    series = defaultdict(list)
+    for name in image_names:
+        stem = os.path.splitext(name)[0]
+        if re.search("[0-9]", stem):
+            series[re.sub("[0-9]+", "0", stem)].append(name)
+    return sorted(series.values(), key=len, reverse=True)
 
 
 def list_images(folder: str) -> dict[int, str]:
-    """Return {frame number: path} of a frame folder, in the order of the last number in the images' names.
+    """Return {frame number: path} of a frame folder: its largest series of images, ordered by their numbers.
 
-    frame000001.jpg, ... have that number, other names are counted from 1. Raises InputError if the order is
-    not clear.
+    frame000001.jpg, ... have the number in their name, others are counted from 1. Raises InputError if two
+    series are equally large, or if the order is not clear.
     """
     with user_file(folder):
-        names = sorted(name for name in os.listdir(folder) if name.lower().endswith(IMAGE_SUFFIXES)
-                       and not name.startswith(".") and has_number(name))
-    ucf101 = {int(name[5:11]): name for name in names if re.fullmatch(r"frame[0-9]{6}\.jpg", name)}
-    if names and len(ucf101) == len(names) and min(ucf101) == 1:
+        series = find_series([name for name in os.listdir(folder)
+                              if name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith(".")])
+    if not series:
+        return {}
+    if len(series) > 1 and len(series[0]) == len(series[1]):
+        raise InputError(f"{folder} holds two series of images of equal size, for example {min(series[0])} "
+                         f"and {min(series[1])}: move one of them to another folder")
+    ucf101 = {int(name[5:11]): name for name in series[0] if re.fullmatch(r"frame[0-9]{6}\.jpg", name)}
+    if len(ucf101) == len(series[0]) and min(ucf101) == 1:
         return {number: os.path.join(folder, name) for number, name in ucf101.items()}
+    names = order_names(folder, series[0])
+    return {number: os.path.join(folder, name) for number, name in enumerate(names, start=1)}
+
+
+def order_names(folder: str, names: list[str]) -> list[str]:
+    """Order names by their numbers, from the first number in a name to the last."""
     stems = {name: os.path.splitext(name)[0] for name in names}
-    whole = {name: int(re.findall("[0-9]+", stem)[-1]) for name, stem in stems.items()}
-    number = re.compile("[0-9]+(?:[.,][0-9]+)?(?:e-?[0-9]{1,3})?")
-    decimal = {name: Decimal(number.findall(stem)[-1].replace(",", ".")) for name, stem in stems.items()}
-    names.sort(key=whole.get)
+    whole = {name: [int(text) for text in re.findall("[0-9]+", stem)] for name, stem in stems.items()}
+    number = re.compile("[0-9]+(?:[.,][0-9]+)?")
+    decimal = {name: [Decimal(text.replace(",", ".")) for text in number.findall(stem)]
+               for name, stem in stems.items()}
+    names = sorted(names, key=whole.get)
     for name, other in zip(names, names[1:], strict=False):
         if whole[name] == whole[other] or decimal[name] > decimal[other]:
             raise InputError(f"the order of the frames in {folder} is not clear, for example of {name} and "
                              f"{other}: name them frame000001.jpg, frame000002.jpg, ...")
-    return {number: os.path.join(folder, name) for number, name in enumerate(names, start=1)}
+    return names
 
 
 def read_frame_folder(folder: str, frame_numbers: list[int], channels: int) -> Iterator:
-    """Yield as read_frames does, but uint16 pixels for pictures of 16 bits."""
+    """Yield as read_frames does."""
     images = list_images(folder)
     end = max(images, default=0)
-    for number in sorted({min(number, end) for number in frame_numbers} & images.keys()):
-        try:
-            pixels = read_image(images[number], channels)
-        except Exception as error:  # damaged data can raise nearly anything
-            refuse_system_error(error, images[number])
-        else:
-            yield number, pixels
-
-
-def read_image(path: str, channels: int) -> np.ndarray:
-    """Return the pixels of an image (H, W, C), turned as its EXIF data says: uint8, or uint16 of 16 bits."""
-    with Image.open(path, formats=IMAGE_FORMATS) as image:
-        is_16_bit_colour = ";16" in str(image.tile)  # Pillow keeps the upper 8 bits of these
-        try:
-            turn = EXIF_TURNS.get(image.getexif().get(ExifTags.Base.Orientation))
-        except Exception:  # damaged EXIF data can raise nearly anything; the pixels are fine
-            turn = None
-        if image.mode == "F" or image.mode.startswith("I"):
-            pixels = np.asarray(image)
-            if pixels.dtype.kind == "f" or pixels.max() > 65535 or pixels.min() < 0:
-                raise InputError(f"{path} has 32 bits per pixel: scale the frames to 8 bits")
-            pixels = np.repeat(pixels.astype(np.uint16)[..., None], channels, axis=2)
-        else:
-            if image.has_transparency_data:  # on black
-                image = image.convert("RGBA")
-                image = Image.alpha_composite(Image.new("RGBA", image.size, "black"), image)
-            mode = "RGB" if channels == 3 else "L"
-            pixels = np.asarray(image if image.mode == mode else image.convert(mode))
-            pixels = pixels.reshape(*pixels.shape[:2], channels)
-            if is_16_bit_colour:
-                pixels = pixels.astype(np.uint16) << 8
-    return turn_pixels(pixels, *turn) if turn else pixels
-
-
-def turn_pixels(pixels: np.ndarray, a: float, b: float, c: float, d: float) -> np.ndarray:
-    """Turn and mirror (H, W, C): (x, y) is shown at (ax + cy, bx + dy), to the nearest quarter turn."""
-    if abs(b) + abs(c) > abs(a) + abs(d):
-        pixels, a, d = pixels.swapaxes(0, 1), c, b
-    return pixels[::-1 if d < 0 else 1, ::-1 if a < 0 else 1]
+    for number in sorted({min(number, end) for number in frame_numbers} - {0}):
+        if number not in images:
+            yield number, ValueError(f"frame {number} is missing")
+            continue
+        with reading(images[number]):
+            try:
+                pixels = read_image(images[number], channels)
+            except DAMAGED_IMAGE as error:
+                if getattr(error, "errno", None):  # of the system
+                    raise
+                pixels = ValueError(f"{images[number]}: {explain_damage(images[number], error)}")
+        yield number, pixels
 
 
 # ------------------------------------------------------------------------------ 3. Video files
 
 
-def read_video_file(path: str, frame_numbers: list[int], channels: int) -> Iterator:
-    """Yield as read_frames does, but uint16 pixels for a video of 16 bits. Stop after the last one needed."""
-    wanted, last, converter = set(frame_numbers), None, VideoReformatter()
-    formats = ("gray", "gray16le") if channels == 1 else ("rgb24", "rgb48le")
-
-    def to_pixels(frame):
-        is_16_bit = frame.format.components[0].bits == 16
-        converted = converter.reformat(frame, format=formats[is_16_bit], threads=1).to_ndarray()
-        return turn_pixels(converted.reshape(frame.height, frame.width, channels), a, b, c, d)
-
-    for number, frame in decode(path):
-        if last is None:  # once, because a frame that was asked for its side data is freed late
-            matrix = frame.side_data.get("DISPLAYMATRIX")  # of a phone held upright, a front camera
-            matrix = [1, 0, 0, 0, 1] if matrix is None else np.frombuffer(matrix, np.int32).tolist()
-            a, b, _, c, d, *_ = matrix
-        last = number, frame
-        if number in wanted or number > frame_numbers[-1]:
-            yield number, to_pixels(frame)
+def read_video_file(path: str, frame_numbers: list[int], channels: int, part: Part) -> Iterator:
+    """Yield as read_frames does. Stop after the last frame needed."""
+    wanted, readable, convert = set(frame_numbers), None, FrameConverter(channels)
+    for number, _, frame in decode(path, part):
+        if number in wanted:
+            yield number, frame if isinstance(frame, Exception) else convert(frame)
         if number >= frame_numbers[-1]:
             return
-    if last and last[0] not in wanted:
-        yield last[0], to_pixels(last[1])
+        if not isinstance(frame, Exception):
+            readable = number, frame
+    if readable and readable[0] not in wanted:
+        yield readable[0], convert(readable[1])
 
 
-def decode(path: str) -> Iterator[tuple[int, av.VideoFrame]]:
-    """Yield (number, frame) of a file's intact frames, from 1, as far as it can be read.
+class FrameConverter:
+    """Convert the frames of a video file to pixels, uint8 (H, W, C), as a viewer shows them."""
 
-    A damaged packet costs only its own frame. Raises UnreadableVideo if the file is not a video, and
-    InputError if the system fails.
+    def __init__(self, channels: int):
+        self.channels, self.reformatter, self.matrix = channels, VideoReformatter(), None
+
+    def __call__(self, frame: av.VideoFrame) -> np.ndarray | Exception:
+        """Return pixels, or the error of a frame that cannot be converted."""
+        if self.matrix is None:  # once, because a frame that was asked for its side data is freed late
+            matrix = frame.side_data.get("DISPLAYMATRIX")  # of a phone held upright, a front camera
+            self.matrix = [1, 0, 0, 0, 1] if matrix is None else np.frombuffer(matrix, np.int32).tolist()
+        try:
+            pixels = self.to_pixels(frame)
+        except av.FFmpegError:  # colours that the converter does not know: BT.601, as in players
+            frame.colorspace, frame.color_trc, frame.color_primaries = 5, 2, 2
+            try:
+                pixels = self.to_pixels(frame)
+            except av.FFmpegError as error:
+                return error
+        a, b, _, c, d, *_ = self.matrix  # (x, y) is shown at (ax + cy, bx + dy), to the nearest quarter turn
+        if abs(b) + abs(c) > abs(a) + abs(d):
+            pixels, a, d = pixels.swapaxes(0, 1), c, b
+        return pixels[::-1 if d < 0 else 1, ::-1 if a < 0 else 1]
+
+    def to_pixels(self, frame: av.VideoFrame) -> np.ndarray:
+        if any(component.is_alpha for component in frame.format.components):
+            pixels = self.reformatter.reformat(frame, format="rgba", threads=1).to_ndarray()
+            return image_pixels(put_on_black(Image.fromarray(pixels)), self.channels)
+        name = "rgb24" if self.channels == 3 else "gray"
+        pixels = self.reformatter.reformat(frame, format=name, threads=1).to_ndarray()
+        return pixels.reshape(*pixels.shape[:2], self.channels)
+
+
+def decode(path: str, part: Part = WHOLE) -> Iterator[tuple[int, float, av.VideoFrame | Exception]]:
+    """Yield (number, seconds, frame) of a file's frames in a part, from 1, as far as the file can be read.
+
+    frame: an av.VideoFrame, or the error of a damaged one. A damaged packet costs only its own frame.
+    A part is reached by the index of the file. If the first frame from there is late, it is looked for a
+    second earlier, two, four, ..., and at last from the beginning.
+
+    Raises UnreadableVideo if there is no frame, InputError if the system fails.
     """
-    decoded, lost = 0, []  # lost: when the frames of damaged packets would have been shown
-    try:
+    start, end = part[0] - TOLERANCE, part[1] - TOLERANCE
+    for earlier in (0, 1, 2, 4, 8, 16, math.inf):
         with open_video(path) as (container, stream):
-            for packet in container.demux(stream):  # the last one is empty, and flushes the decoder
-                try:
-                    frames = packet.decode()
-                except av.FFmpegError as error:
-                    if not lost:  # once: it reads the whole file
-                        refuse_system_error(error, path)
-                    lost.append(packet.pts)
-                    continue
-                for frame in frames:
-                    decoded += 1
-                    before = sum(time is None or frame.pts is None or time < frame.pts for time in lost)
-                    if not frame.is_corrupt:
-                        yield decoded + before, frame
-    except Exception as error:  # damaged data can raise nearly anything
-        refuse_system_error(error, path)
+            frames = timed_frames(container, stream, start - earlier)
+            first = next(frames, (math.inf, None))
+            if start - earlier > 0 and first[0] > start:
+                continue
+            number = 0
+            for seconds, frame in chain([first], frames):
+                if seconds >= end:
+                    break
+                if seconds >= start:
+                    number += 1
+                    yield number, seconds, frame
+        if not number:
+            where = "" if part == WHOLE else f" between seconds {part[0]:g} and {part[1]:g}"
+            raise UnreadableVideo(f"{path} has no frame{where}")
+        return
+
+
+def timed_frames(container, stream, seek_to: float) -> Iterator[tuple[float, av.VideoFrame | Exception]]:
+    """Yield (seconds, frame) from the key frame before `seek_to` on, or from the beginning if it is <= 0."""
+    # .avi holds no times: FFmpeg counts, wrongly if pictures are stored in another order. In .mpg few frames
+    # have a time, and those of the others depend on where reading begins
+    is_counted = container.format.name == "avi" and stream.codec_context.has_b_frames
+    step = 1 / (stream.average_rate or 25)
+    seconds = -step
+    if seek_to > 0 and not is_counted and container.format.name != "mpeg":
+        try:
+            seek(container, stream, seek_to)
+        except av.FFmpegError:  # it has no index
+            return
+        seconds = math.inf  # until a frame tells it
+    for time, frame in decoded_frames(container, stream):
+        seconds = float(seconds + step) if time is None or is_counted else time - start_of(container)
+        yield seconds, frame
+
+
+def decoded_frames(container, stream) -> Iterator[tuple[float | None, av.VideoFrame | Exception]]:
+    """Yield (time stamp, frame), or (time stamp, error) of a damaged packet, in the order of showing."""
+    decoder, damaged, frame = alpha_decoder(stream) or stream.codec_context, [], None
+    try:
+        for packet in container.demux(stream):  # the last one is empty, and flushes the decoder
+            try:
+                frames = decoder.decode(packet)
+            except MemoryError:
+                raise
+            except av.FFmpegError as error:
+                damaged.append((packet.pts and float(packet.pts * packet.time_base), error))
+                continue
+            for frame in frames:
+                for entry in [*damaged]:
+                    if entry[0] is None or frame.time is None or entry[0] < frame.time:
+                        damaged.remove(entry)
+                        yield entry
+                yield frame.time, ValueError("it is damaged") if frame.is_corrupt else frame
+    except MemoryError:
+        raise
+    except av.FFmpegError as error:  # what follows cannot be read
+        if frame is None and not damaged:
+            raise UnreadableVideo(f"{container.name}: {explain_damage(container.name, error)}") from error
+    yield from damaged
+
+
+def alpha_decoder(stream) -> av.CodecContext | None:
+    """Return a decoder for VP8 and VP9 with transparency, which FFmpeg's own decoders leave out."""
+    name = {"vp8": "libvpx", "vp9": "libvpx-vp9"}.get(stream.codec_context.name)
+    if not name or stream.metadata.get("alpha_mode") != "1":
+        return None
+    return av.CodecContext.create(name, "r")
+
+
+# ------------------------------------------------------------------------------ 4. Opening
+
+# titles may be in any encoding; PyAV 19 takes them as they are, and has no such option
+OPEN_OPTIONS = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
+
+
+class VideoFile(io.FileIO):
+    """A file that remembers an error of the system, because FFmpeg may take it for the end of the file."""
+
+    error = None
+
+    def read(self, size: int = -1) -> bytes:
+        position = self.tell()
+        try:
+            return super().read(size)
+        except (OSError, MemoryError):  # of a network drive, it may not last
+            try:
+                self.seek(position)
+                return super().read(size)
+            except (OSError, MemoryError) as error:
+                self.error = error
+                raise
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        try:
+            return super().seek(offset, whence)
+        except OSError:  # damaged data may ask for a position before the file
+            return -1
 
 
 @contextlib.contextmanager
-def open_video(path: str):
+def open_video(path: str) -> Iterator[tuple]:
     """Open a video file and its best stream, which is not a preview or a cover picture.
 
     Raises UnreadableVideo if there is none, and InputError if the system fails.
     """
-    try:
-        # as an absolute path, or take:2.avi would name a protocol; titles may be in any encoding
-        container = av.open(os.path.abspath(path), metadata_errors="replace")
-    except Exception as error:  # damaged data can raise nearly anything
-        refuse_system_error(error, path)
-        raise UnreadableVideo(f"{path} cannot be read as a video") from error
-    with container:
-        streams = [stream for stream in container.streams.video
-                   if not stream.disposition & Disposition.attached_pic  # the cover picture of a song
-                   and stream.codec_context is not None and stream.codec_context.name != "ansi"]  # of a .txt
-        if not streams:
-            raise UnreadableVideo(f"{path} has no video stream that can be decoded")
-        yield container, max(streams, key=rank_stream)
+    with reading(path), VideoFile(path) as file:
+        try:
+            container = av.open(file, **OPEN_OPTIONS)
+        except MemoryError:
+            raise
+        except av.FFmpegError as error:
+            raise file.error or UnreadableVideo(f"{path} cannot be read as a video: "
+                                                f"{explain_damage(path, error)}") from error
+        with container:
+            streams = [stream for stream in container.streams.video
+                       if not stream.disposition & Disposition.attached_pic  # the cover picture of a song
+                       and stream.codec_context is not None
+                       and stream.codec_context.name != "ansi"]  # of a text
+            if not streams:
+                raise UnreadableVideo(f"{path} has no video stream that can be decoded")
+            yield container, max(streams, key=rank_stream)
+        if file.error:
+            raise file.error
 
 
 def rank_stream(stream: av.VideoStream) -> tuple[bool, int]:
@@ -235,74 +362,106 @@ def rank_stream(stream: av.VideoStream) -> tuple[bool, int]:
     return not still, stream.width * stream.height + (5_000_000 if default else 0)
 
 
-# ------------------------------------------------------------------------------ 4. Damage or the system
-
-
-def refuse_system_error(error: Exception, path: str) -> None:
-    """Raise InputError if an error while reading comes from the system, not from damaged data.
-
-    A disk or network drive that fails can also look like damage. So if the file itself cannot be read to its
-    end, it is the system.
-    """
-    if isinstance(error, InputError):
-        raise error
-    if isinstance(error, MemoryError):
+@contextlib.contextmanager
+def reading(path: str) -> Iterator[None]:
+    """Turn an error of the system into an InputError that says what it is; name the file in any other."""
+    try:
+        yield
+    except InputError:
+        raise
+    except MemoryError as error:
         raise InputError(f"{path}: {OUT_OF_MEMORY}") from error
-    number = getattr(error, "errno", None)
-    if number not in errno.errorcode or isinstance(error, av.FFmpegError) and number in ALSO_DAMAGE:
-        try:
-            with open(path, "rb") as file:
-                while file.read(1 << 20):
-                    pass
-            return
-        except OSError as failure:
-            number = failure.errno
-    remedy = "lower --num_workers, or raise ulimit -n" if number == errno.EMFILE else (
-        "the video itself may be fine; a training run continues with --resume")
-    raise InputError(f"{path}: {os.strerror(number)} ({remedy})") from error
+    except OSError as error:
+        remedy = "lower --num_workers, or raise ulimit -n" if error.errno == errno.EMFILE else (
+            "the video itself may be fine; a training run continues with --resume")
+        reason = os.strerror(error.errno) if error.errno else error
+        raise InputError(f"{path}: {reason} ({remedy})") from error
+    except Exception as error:
+        error.add_note(f"while reading {path}")
+        raise
+
+
+def explain_damage(path: str, error: Exception) -> str:
+    """Say in some words why a file cannot be read: what it is in place of a video, or the reader's words."""
+    start = b"\0"
+    if os.path.isfile(path):
+        with open(path, "rb") as file:
+            start = file.read(500)
+    if not start:
+        return "it is empty"
+    if start.startswith(b"version https://git-lfs"):
+        return "it is a Git LFS pointer: run git lfs pull"
+    if start.isascii() and b"\0" not in start:
+        return "it is text"
+    return getattr(error, "strerror", None) or first_line(error)
+
+
+def start_of(container) -> float:
+    """Return the time stamp, in seconds, at which a player shows 0."""
+    return (container.start_time or 0) / av.time_base
+
+
+def seek(container, stream, seconds: float) -> None:
+    container.seek(int((seconds + start_of(container)) / stream.time_base), stream=stream)
 
 
 # ------------------------------------------------------------------------------ 5. Numbers and times
 
 
-def count_frames(path: str) -> int:
+def count_frames(path: str, part: Part = WHOLE) -> int:
     """Count the frames of a video. A file is decoded, because headers may be wrong."""
     if os.path.isdir(path):
         return max(list_images(path), default=0)
-    return max((number for number, _ in decode(path)), default=0)
+    return max(number for number, *_ in decode(path, part))
 
 
-def estimate_frames(path: str) -> int:
+def estimate_frames(path: str, part: Part = WHOLE) -> int:
     """Count the frames of a video without decoding, by the packets of its file. Nearly always exact."""
     if os.path.isdir(path):
         return count_frames(path)
-    count = 0
+    count, start, end = 0, part[0] - TOLERANCE, part[1] - TOLERANCE
     with open_video(path) as (container, stream), contextlib.suppress(av.FFmpegError):
+        if start > 1:
+            seek(container, stream, start - 1)  # .ts begins late
         for packet in container.demux(stream):
+            if part != WHOLE:
+                stamps = (packet.pts, packet.dts)
+                shown, decoded = (math.nan if stamp is None else float(stamp * stream.time_base)
+                                  - start_of(container) for stamp in stamps)
+                if decoded >= end:
+                    break
+                if not start <= shown < end:
+                    continue
             count += packet.size > 0 and not packet.is_discard
     return count
 
 
 def frame_times(path: str) -> list[float]:
-    """Return the seconds, from 0, at which the frames of a file are shown. The file is decoded."""
-    times = []
-    for number, frame in decode(path):
-        times += [np.nan] * (number - len(times) - 1) + [np.nan if frame.time is None else frame.time]
-    times, numbers = np.array(times), np.arange(len(times))
-    known = np.isfinite(times)
-    if not known.any():
-        return (0.04 * numbers).tolist()
-    steps = np.diff(np.interp(numbers, numbers[known], times[known]))
+    """Return the seconds at which the frames of a file are shown. The file is decoded."""
+    times = np.array([seconds for _, seconds, _ in decode(path)])
+    steps = np.diff(times)
     usual = np.median(steps[steps > 0]) if (steps > 0).any() else 0.04
     # the clock jumps in joined files and where a recorder was restarted; 10 seconds as in ffmpeg
     jumps = (steps < -usual / 2) | (steps > max(10, steps[(steps > 0) & (steps <= 10)].sum()))
-    return np.cumsum([0, *np.where(jumps, usual, steps.clip(0))]).tolist()
+    return np.cumsum([max(0, times[0]), *np.where(jumps, usual, steps.clip(0))]).tolist()
 
 
 def frame_rate(path: str) -> float | None:
-    """Return a file's frames per second; None for an impossible number, and for anything but a video file."""
-    rate = 0.0
-    if os.path.isfile(path):
-        with contextlib.suppress(UnreadableVideo), open_video(path) as (_, stream):
-            rate = float(stream.average_rate or 0)
-    return rate if 1 <= rate <= 240 else None
+    """Return the frames per second of a file, by its first time stamps. None if unknown, or for a folder."""
+    if not os.path.isfile(path):
+        return None
+    with contextlib.suppress(UnreadableVideo, av.FFmpegError), open_video(path) as (container, stream):
+        packets = islice(container.demux(stream), 100)
+        times = sorted({packet.pts for packet in packets if packet.size and packet.pts is not None})
+        if len(times) > 1:
+            rate = 1 / float(np.median(np.diff(times)) * stream.time_base)
+            header = float(stream.average_rate or rate)
+            return header if 1.9 < rate / header < 2.1 else rate  # the packets of interlaced video are fields
+    return None
+
+
+def is_hdr(path: str) -> bool:
+    """Return whether a file is HDR video (PQ or HLG), which looks pale here."""
+    with contextlib.suppress(UnreadableVideo), open_video(path) as (_, stream):
+        return stream.codec_context.color_trc in (16, 18)
+    return False

@@ -16,21 +16,33 @@ import argparse
 import contextlib
 import hashlib
 import math
+import multiprocessing
 import os
+import platform
 import signal
 import sys
+import threading
 from collections.abc import Iterator
-from itertools import groupby, islice
 from pathlib import Path
 
+import av
 import numpy as np
+import PIL
 import torch
 import torch.distributed as dist
 import torch.nn as nn
 import torch.nn.functional as F
 from torch.utils.data import ConcatDataset, DataLoader, Dataset, DistributedSampler
 
-from frames import UnreadableVideo, count_frames, estimate_frames, list_images, read_frames
+from frames import (
+    WHOLE,
+    Part,
+    UnreadableVideo,
+    estimate_frames,
+    explain_damage,
+    list_images,
+    read_frames,
+)
 from runs import (
     RANK,
     TORCHRUN,
@@ -64,18 +76,14 @@ def spread_clips(frame_numbers: list[int], clips: int, count: int) -> list[list[
     return [[number + shift for number in frame_numbers] for shift in shifts]
 
 
-def resize(frames: Iterator, img_x: int, img_y: int) -> Iterator[tuple[int, torch.Tensor]]:
-    """(number, pixels) to (number, uint8 (C, img_x, img_y)), bilinear as in Pillow, within 1/255."""
-    for shape, same_size in groupby(frames, key=lambda frame: frame[1].shape):
-        at_once = max(1, 8_000_000 // math.prod(shape))  # faster than singly, but large frames fill memory
-        while group := list(islice(same_size, at_once)):
-            X = torch.from_numpy(np.stack([pixels for _, pixels in group]))
-            X = X.permute(0, 3, 1, 2)  # (group, C, H, W)
-            X = F.interpolate(X, size=(img_x, img_y), mode="bilinear", antialias=True)
-            yield from zip([number for number, _ in group], X, strict=True)
+def resize(pixels: np.ndarray, img_x: int, img_y: int) -> torch.Tensor:
+    """uint8 (H, W, C) to (C, img_x, img_y), bilinear as in Pillow, within 1/255."""
+    X = torch.from_numpy(np.array(pixels, order="C")).permute(2, 0, 1)  # (C, H, W)
+    return F.interpolate(X[None], size=(img_x, img_y), mode="bilinear", antialias=True)[0]
 
 
-def read_clips(path: str, clips: list[list[int]], img_x: int, img_y: int, channels: int = 3) -> Iterator:
+def read_clips(path: str, clips: list[list[int]], img_x: int, img_y: int, channels: int = 3,
+               part: Part = WHOLE) -> Iterator[tuple[torch.Tensor, list[int], int]]:
     """Read clips of a video, given by their frame numbers and ordered by time. The video is decoded once.
 
     Yields, for each clip:
@@ -85,29 +93,31 @@ def read_clips(path: str, clips: list[list[int]], img_x: int, img_y: int, channe
 
     Raises UnreadableVideo if no frame can be read, InputError if the system fails.
     """
-    frames = resize(read_frames(path, sorted(set().union(*clips)), channels), img_x, img_y)
-    images, last = {}, 0  # {frame number: (C, img_x, img_y)}; the last number read
+    frames = read_frames(path, sorted(set().union(*clips)), channels, part)
+    images, newest, last, cause = {}, 0, 0, None  # {frame number: (C, img_x, img_y)}, their newest, last read
     for numbers in clips:
-        # forget what no later clip shows, then read on to the end of this clip
-        images = {number: image for number, image in images.items() if number >= numbers[0] or number == last}
-        while last < numbers[-1] and (frame := next(frames, None)):
-            last, image = frame
-            images[last] = image
-        end, is_short = numbers[-1], last < numbers[-1]
-        if is_short:  # or its last frames cannot be read
-            end = min(end, count_frames(path)) if os.path.isdir(path) else last
-        shown = [number for number in images if number in numbers or is_short and number == last]
+        images = {number: X for number, X in images.items() if number >= numbers[0] or number == newest}
+        while last < numbers[-1] or len(clips) > 1 and not images:  # read on to the end of the clip
+            number, pixels = next(frames, (None, None))
+            if number is None:
+                break
+            last = max(last, number)
+            if isinstance(pixels, Exception):
+                cause = cause or pixels
+            else:
+                images[number], newest = resize(pixels, img_x, img_y), number
+        end = min(last, numbers[-1])
+        # a short video holds its last frame; an unreadable frame is replaced by the nearest of the clip
+        shown = [number for number in images if number in numbers or end < numbers[-1] and number == newest]
         if not shown and (len(clips) == 1 or not images):
-            raise UnreadableVideo(f"{path}: none of its frames {numbers[0]} to {numbers[-1]} can be read")
+            raise UnreadableVideo(f"{path}: none of its frames {numbers[0]} to {numbers[-1]} can be read "
+                                  f"({explain_damage(path, cause)})")
+        nearest = [min(shown or images, key=lambda other: abs(other - number)) for number in numbers]
         unreadable = [number for number in numbers if number not in images and number <= end]
-        yield fill_clip(images, shown or list(images), numbers), unreadable, end
+        yield torch.stack([images[number] for number in nearest]), unreadable, end
 
 
-def fill_clip(images: dict[int, torch.Tensor], shown: list[int], numbers: list[int]) -> torch.Tensor:
-    """Return the images of these numbers as (T, C, H, W). The nearest one shown replaces a missing one."""
-    nearest = [min(shown, key=lambda other: abs(other - number)) for number in numbers]
-    # stacked channels last, as they lie in memory: otherwise each clip is copied slowly
-    return torch.stack([images[number].permute(1, 2, 0) for number in nearest]).permute(0, 3, 1, 2)
+BEYOND = 2**31  # a frame number beyond the end of any video: a clip of it reads on to the end
 
 
 class Dataset_CRNN(Dataset):
@@ -147,26 +157,31 @@ class Dataset_CRNN(Dataset):
 
     def read(self, index: int, clips: list[list[int]]) -> Iterator[tuple[torch.Tensor, int]]:
         """Yield (X, number of the last frame) of clips of a video, given by their frame numbers."""
-        path = self.videos[index].path
-        for X, unreadable, end in read_clips(path, clips, self.img_x, self.img_y, self.channels):
+        video = self.videos[index]
+        for X, unreadable, end in read_clips(video.path, clips, self.img_x, self.img_y, self.channels):
             if end < self.frame_numbers[-1]:
                 self.ends[index] = end
             if unreadable and not self.reported[index]:
                 self.reported[index] = True
                 numbers = ", ".join(map(str, unreadable))
-                print(f"\n{path}: frame {numbers} cannot be read; the nearest readable one replaces it",
+                print(f"\n{video.path}: frame {numbers} cannot be read; the nearest readable one replaces it",
                       file=sys.stderr, flush=True)
             yield X, end
 
     def read_and_count(self, index: int) -> list[torch.Tensor]:
-        """Read all clips of a video and count its frames: in one pass if its packets are its frames."""
-        count, end = None, estimate_frames(self.videos[index].path)
-        while count != end:
-            count = end
-            clips = spread_clips(self.frame_numbers, self.clips, count)
-            *read, (_, end) = self.read(index, [*clips, [2**31]])  # read on to the end, which is the count
-        self.counts[index] = count
-        return [X for X, _ in read]
+        """Read all clips of a video for the first time, and count its frames on the way."""
+        count = estimate_frames(self.videos[index].path)
+        X, end = self.read_spread(index, count)
+        if end != count:  # the packets of some files are not their frames
+            X, end = self.read_spread(index, end)
+        self.counts[index] = end
+        return X
+
+    def read_spread(self, index: int, count: int) -> tuple[list[torch.Tensor], int]:
+        """Read clips spread over `count` frames, and on to the end. Returns (clips, the number of frames)."""
+        clips = spread_clips(self.frame_numbers, self.clips, count)
+        *X, (_, end) = self.read(index, [*clips, [BEYOND]])
+        return [X for X, _ in X], end
 
 
 class Dataset_3DCNN(Dataset_CRNN):
@@ -217,16 +232,24 @@ def open_loader(dataset: Dataset, batch_size: int, sampler, num_workers: int) ->
         except (RuntimeError, OSError) as error:
             raise InputError(f"processes that read videos need shared memory ({first_line(error)}): use "
                              "--num_workers 0") from error
+    # forked in 0.4 s; by a fork server, as Python 3.14 does, each would import torch anew, in 7 s and more
+    context = "fork" if num_workers and sys.platform == "linux" else None
     return DataLoader(dataset, batch_size, sampler=sampler, num_workers=num_workers,
                       persistent_workers=num_workers > 0, pin_memory=torch.cuda.is_available(),
-                      worker_init_fn=start_worker,
+                      worker_init_fn=start_worker, multiprocessing_context=context,
                       generator=torch.Generator())  # or starting workers would draw dropout's random numbers
 
 
 def start_worker(worker_id: int) -> None:
-    """Ignore Ctrl-C in a worker: the main process stops its workers."""
+    """Ignore Ctrl-C in a worker, because the main process stops its workers, and end when that ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     sys.excepthook = lambda *error: None  # or the thread that passes tensors prints an error
+    threading.Thread(target=end_with_main_process, daemon=True).start()
+
+
+def end_with_main_process() -> None:
+    multiprocessing.parent_process().join()  # the main process, also where a fork server started this one
+    os._exit(1)
 
 
 # ------------------------------------------------------------------------------ 2. Models
@@ -678,20 +701,25 @@ def name_unreadable_videos(args: argparse.Namespace, videos: list[Video]) -> Ite
     try:
         yield
     except UnreadableVideo:
-        dataset, paths = Dataset_CRNN(videos, select_frames(args), 8, 8, clips=args.clips), []
+        dataset, errors = Dataset_CRNN(videos, select_frames(args), 8, 8, clips=args.clips), {}
         dataset.reported[:] = True  # single frames do not matter now
         for index in progress_bar(range(len(videos)), "Looking for others"):
             try:
                 dataset[index]
-            except UnreadableVideo:
-                paths.append(videos[index].path)
-        if not paths:  # it can be read now
+            except UnreadableVideo as error:
+                errors[videos[index].path] = str(error)
+        if not errors:  # it can be read now
             raise
-        message = (f"{len(paths):,} of {len(videos):,} videos cannot be read: {abbreviate(paths)}\n"
-                   "Delete them or download them again")
+        first = next(iter(errors.values()))
+        if len(errors) == len(videos) > 1:
+            raise InputError(f"none of the {len(videos):,} videos can be read. {first}\nThis may be the "
+                             f"installation (Python {platform.python_version()}, av {av.__version__}, Pillow "
+                             f"{PIL.__version__}): pip install -r requirements.txt") from None
+        message = (f"{len(errors):,} of {len(videos):,} videos cannot be read: {abbreviate(list(errors))}\n"
+                   f"The first: {first}. Replace them, or move them out of --data_path")
         output = Path(args.save_model_path) / "unreadable_videos.txt"
         with contextlib.suppress(InputError):  # a folder that cannot be written to
             with atomic_file(output) as file:
-                file.write("".join(f"{path}\n" for path in paths).encode("utf-8", "surrogateescape"))
+                file.write("".join(f"{path}\n" for path in errors).encode("utf-8", "surrogateescape"))
             message += f"; {output} names all of them"
         raise InputError(message) from None

@@ -32,7 +32,7 @@ import numpy as np
 import torch.distributed as dist
 from PIL import Image
 
-from frames import IMAGE_SUFFIXES, frame_path, frame_rate, has_number
+from frames import IMAGE_SUFFIXES, find_series, frame_path, frame_rate
 from runs import (
     RANK,
     TORCHRUN,
@@ -159,9 +159,10 @@ def scan_folder(folder: str, skipped: Counter, above: tuple = ()) -> Iterator[tu
                 images.append(entry.name)
             else:
                 skipped["other files and broken links"] += 1
-    frames = [name for name in images if above and not videos and has_number(name)]
-    skipped["images without a number, or beside videos"] += len(images) - len(frames)
-    if frames:
+    series = find_series(images) if above and not videos else []
+    skipped["images without a number, of another series, or beside videos"] += (
+        len(images) - len(series[0] if series else ()))
+    if series:
         yield folder, without_suffix(above[-1]), above[:-1]  # frames may lie in a folder 1.avi
     for name in videos:
         yield os.path.join(folder, name), without_suffix(name), above

@@ -235,6 +235,13 @@ def trained(small_data, tmp_path_factory):
 SLOW_RUNS = {}  # {name of a test: its run, a function of small_data and an empty folder}, by the test files
 
 
+def pytest_configure(config):
+    """A deprecation that a line of this project or torch meets is the next version's break."""
+    for module in ("torch", "runs", "frames", "videos", "functions", "UCF101_", "check_", "conf", "test_"):
+        for category in ("DeprecationWarning", "PendingDeprecationWarning", "FutureWarning"):
+            config.addinivalue_line("filterwarnings", f"error::{category}:{module}")
+
+
 def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: item.name in SLOW_RUNS)  # last
 

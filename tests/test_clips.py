@@ -38,9 +38,9 @@ def decoded(monkeypatch) -> list[int]:
     """How many frames each call of decode delivered."""
     counts, decode = [], frames.decode
 
-    def counting(path):
+    def counting(*path_and_part):
         counts.append(0)
-        for numbered in decode(path):
+        for numbered in decode(*path_and_part):
             counts[-1] += 1
             yield numbered
 
@@ -123,20 +123,6 @@ def test_a_file_is_decoded_once_for_all_clips_and_not_beyond_the_last_frame(tmp_
     assert decoded == [10, 60]  # which also counts its frames
     dataset[0, 1]
     assert decoded == [10, 60, 35]
-
-
-def test_few_frames_are_in_memory_at_a_time(tmp_path, monkeypatch):
-    sizes, interpolate = [], functions.F.interpolate
-
-    def spying(X, **options):
-        sizes.append((len(X), X.nbytes))
-        return interpolate(X, **options)
-
-    monkeypatch.setattr(functions.F, "interpolate", spying)
-    write_video(tmp_path / "film.avi", np.zeros((8, 720, 1280, 3), np.uint8))
-    read(tmp_path / "film.avi", list(range(1, 9)))
-    frames, size = zip(*sizes, strict=True)
-    assert sum(frames) == 8 and max(frames) > 1 and max(size) <= 8_000_000
 
 
 def test_training_draws_a_clip_of_each_video_anew_and_a_test_takes_all(tmp_path):

@@ -14,6 +14,7 @@ import time
 from functools import partial
 from pathlib import Path
 
+import av
 import pytest
 import torch
 
@@ -293,6 +294,40 @@ def test_a_killed_run_goes_on_to_the_same_numbers(case, trained, small_data, tmp
     assert not list(out.rglob("*.tmp"))
 
 
+ORPHANS = """
+import os, signal, sys
+from torch.utils.data import DataLoader
+import functions
+from videos import Video
+
+if __name__ == "__main__":
+    method, *paths = sys.argv[1:]
+    dataset = functions.Dataset_CRNN([Video(path, path, "", "", label=0) for path in paths], [1], 8, 8)
+    loader = DataLoader(dataset, num_workers=2, multiprocessing_context=method, prefetch_factor=1,
+                        worker_init_fn=functions.start_worker, persistent_workers=True)
+    batches = iter(loader)
+    next(batches), next(batches)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@posix
+@pytest.mark.parametrize("method", ["fork", "forkserver"])
+def test_no_worker_outlives_its_killed_main_process(method, tmp_path):
+    """Neither one that reads (a pipe that nobody writes to) nor one that waits: all let go of the output."""
+    write_video(tmp_path / "good.avi", make_images(0, 3))
+    os.mkfifo(tmp_path / "pipe.avi")
+    (tmp_path / "script.py").write_text(ORPHANS)
+    process = subprocess.Popen(
+        [sys.executable, tmp_path / "script.py", method, *(tmp_path / name for name in (
+            "good.avi", "good.avi", "pipe.avi"))],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=os.environ | {"PYTHONPATH": str(REPO / "CRNN")})
+    process.wait(60)
+    started = time.time()
+    out, _ = process.communicate(timeout=30)
+    assert process.returncode == -signal.SIGKILL and time.time() - started < 10, out
+
+
 def test_a_damaged_checkpoint_is_reported_and_the_one_before_it_used(trained, small_data, tmp_path):
     whole, out = tmp_path / "whole", tmp_path / "out"
     shutil.copytree(trained("CRNN"), whole)
@@ -535,9 +570,14 @@ def test_unreadable_videos_of_any_name_are_named_in_one_run(workers, odd_names, 
         path.write_bytes(b"no video")
     flags = [*ODD_FLAGS, "--num_workers", workers]
     done = train("Conv3D", tmp_path / "data", tmp_path / "out", *flags, encoding="cp1252", check=False)
-    assert_refused(done, "4 of 7 videos cannot be read", "unreadable_videos.txt")
+    assert_refused(done, "4 of 7 videos cannot be read", "it is text", "unreadable_videos.txt")
+    assert "elete" not in done.stderr
     named = (tmp_path / "out" / "unreadable_videos.txt").read_bytes().splitlines()
     assert sorted(named) == sorted(map(os.fsencode, videos))
+    for path in (tmp_path / "data" / "jpegs").glob("*/*"):
+        path.write_bytes(b"no video")
+    done = train("Conv3D", tmp_path / "data", tmp_path / "out", *flags, encoding="cp1252", check=False)
+    assert_refused(done, "none of the 7 videos can be read", "it is text", f"av {av.__version__}, Pillow")
 
 
 # ------------------------------------------------------------------------------ several processes

@@ -91,7 +91,8 @@ SKIPPED = {
     "other files and broken links: 3": ["notes.md", "Bend/list.txt", "Bend/001/gt/1.txt"],
     "videos or frame folders in no class folder: 2": ["film.mp4", "Jump/1.png", "Jump/a/2.mp4"],
     "videos deeper than <Action>/<source>/<video>: 1": ["Bend/anna/monday/1.mov"],
-    "images without a number, or beside videos: 3": ["cover.jpg", "Bend/1.png", "Run/cover.jpg"],
+    "images without a number, of another series, or beside videos: 3": ["cover.jpg", "Bend/1.png",
+                                                                        "Run/cover.jpg"],
     "folders too deep: 1": ["a/b/c/d/e/1.mov"],
     "hidden files and folders: 6": [".DS_Store", "Bend/._1.mov", ".trash/2.mov", "__MACOSX/Bend/1.mov",
                                     "Bend/@eaDir/1.mov/thumb1.jpg", "models/first/fig_UCF101_CRNN.png"],
@@ -518,7 +519,9 @@ def test_the_frame_rate_is_the_most_common_of_training_if_it_makes_sense(tmp_pat
         write_video(tmp_path / "Bend" / f"{name}.mp4", images, rate=rate)
     assert load(tmp_path).frame_rate == 50
     assert re.search(r"Rate [12] of [56] training files checked .* usual 50 frames", printed(capsys))
-    assert frames.frame_rate(str(write_video(tmp_path / "1000.mkv", images, rate=1000))) is None
+    assert frames.frame_rate(str(write_video(tmp_path / "480.mp4", images, rate=480))) == 480
+    times = [0, 40, 80]  # milliseconds; the header says 1,000 frames per second
+    assert frames.frame_rate(str(write_video(tmp_path / "1000.mkv", images, rate=1000, times=times))) == 25
     assert frames.frame_rate(str(tmp_path / "Bend" / "frames")) is None
     assert frames.frame_rate(str(write(tmp_path / "broken.avi", b"RIFF" * 100))) is None
     (tmp_path / "phones" / "Bend").mkdir(parents=True)
