@@ -92,13 +92,13 @@ def find_videos(data_path: str) -> list[Video]:
     else:
         problem = "is neither a folder nor a .csv table" if os.path.exists(data_path) else "does not exist"
         raise InputError(f"{data_path} {problem}. {FORMS}. --demo makes its own videos")
-    videos = choose_test(videos, skipped)
+    videos = drop_duplicates(keep_one_test_side(videos, skipped), skipped)
     reasons = join_counts(skipped)
     if not videos:
         raise InputError(f"{data_path} holds no video (skipped: {reasons or 'nothing'}). {FORMS}")
     if reasons:
         report("Skipped", reasons)
-    return drop_duplicates(videos)
+    return sorted(videos)
 
 
 def videos_in_folder(data_path: str, skipped: Counter) -> list[Video]:
@@ -107,20 +107,25 @@ def videos_in_folder(data_path: str, skipped: Counter) -> list[Video]:
     sides = [name for name in uppermost if SIDE_WORD.search(name_key(name))]
     parents = {folders[:depth] for *_, folders in found for depth in range(1, len(folders) + 1)}
     for path, stem, folders in found:
-        below = folders[1:] if sides else folders  # from the class folder on
+        given, below = "", folders  # the side; the folders from the class folder on
+        if sides and folders:
+            given, below = name_key(folders[0]), folders[1:]
         match = VIDEO_NAME.fullmatch(stem)
-        if sides and not folders or not match and (not below or not below[0].strip()):
+        if match and (folders or not sides):
+            name, action = stem, match["action"]
+        elif not below:
             skipped["videos or frame folders in no class folder"] += 1
-        elif not match and len(below) > 2:
+            continue
+        elif len(below) > 2:
             skipped["videos deeper than <Action>/<source>/<video>"] += 1
-        elif (*folders, os.path.basename(path)) in parents:
+            continue
+        else:
+            name, action = "/".join((*folders, stem)), below[0]
+        if (*folders, os.path.basename(path)) in parents:
             raise InputError(f"{path} holds frames, and a folder in it holds more frames or videos: keep one "
                              "of them, or use a table")
-        else:
-            name = unicodedata.normalize("NFC", stem if match else "/".join((*folders, stem)))
-            given = name_key(folders[0]) if sides else ""
-            videos.append(Video(name, path, match["action"] if match else below[0], find_source(stem, below),
-                                given))
+        name = unicodedata.normalize("NFC", name)
+        videos.append(Video(name, path, action, find_source(stem, below), given))
     filled = {video.given for video in videos}  # sides with class folders
     exact = {*TRAIN, *TEST}.issuperset(map(name_key, uppermost))
     if sides and (not exact or filled.isdisjoint(TRAIN) or filled.isdisjoint(TEST)):
@@ -178,7 +183,7 @@ def find_source(stem: str, below: tuple = ()) -> str:
     return "" if below and folder == name_key(below[0]) else folder  # brush_hair/brush_hair/1.avi has none
 
 
-def choose_test(videos: list[Video], skipped: Counter) -> list[Video]:
+def keep_one_test_side(videos: list[Video], skipped: Counter) -> list[Video]:
     """Name each side train or test. Of several test sides, use the first of TEST and skip the others."""
     tests = sorted({video.given for video in videos}.intersection(TEST), key=TEST.index)
     sides = {"": ""} | dict.fromkeys(TRAIN, "train") | dict.fromkeys(tests[:1], "test")
@@ -188,19 +193,26 @@ def choose_test(videos: list[Video], skipped: Counter) -> list[Video]:
     return [video._replace(given=sides[video.given]) for video in videos if video.given in sides]
 
 
-def drop_duplicates(videos: list[Video]) -> list[Video]:
+def duplicate_key(name: str) -> str:
+    """Return the form of a name that no two videos may share: UCF101 also writes v_HandStandPushups_..."""
+    return name.casefold() if VIDEO_NAME.fullmatch(name) else name
+
+
+def drop_duplicates(videos: list[Video], skipped: Counter) -> list[Video]:
     """Drop the file of a video that is also there as a folder. Other videos of one name raise InputError."""
     names = {}
     for video in sorted(videos, key=lambda video: os.path.isfile(video.path)):  # folders first
-        key = video.name.casefold() if VIDEO_NAME.fullmatch(video.name) else video.name  # v_HandStandPush...
-        other = names.setdefault(key, video)
-        if other is not video and not (os.path.isdir(other.path) and os.path.isfile(video.path)):
+        other = names.setdefault(duplicate_key(video.name), video)
+        if other is video:
+            continue
+        if not (os.path.isdir(other.path) and os.path.isfile(video.path)):
             raise InputError(f"{other.path} and {video.path} have the same name: rename or delete one")
-    return sorted(names.values())
+        skipped["files whose frames are in a folder beside"] += 1
+    return list(names.values())
 
 
 def videos_in_table(path: str) -> Iterator[Video]:
-    table, lines = read_table(path), {}
+    table, lines, names = read_table(path), {}, {}
     has_split = any(table["split"])
     for line, (video, action, source, split) in zip(table.index + 1, table.to_numpy(), strict=True):
         video, action = video.strip(), action.strip()
@@ -211,12 +223,14 @@ def videos_in_table(path: str) -> Iterator[Video]:
             raise InputError(f"{where}: the column split has '{split}', not train or test")
         with user_file(f"{where}: {file}"):
             os.stat(file)
-        if lines.setdefault(os.path.realpath(file), line) != line:
-            raise InputError(f"{where}: {video} is also in line {lines[os.path.realpath(file)]}")
         name = unicodedata.normalize("NFC", without_suffix(Path(video).as_posix()))
         base = name.rpartition("/")[2]
-        yield Video(base if VIDEO_NAME.fullmatch(base) else name, file, action,
-                    name_key(source) or find_source(base), split)
+        name = base if VIDEO_NAME.fullmatch(base) else name
+        name = names.setdefault(os.path.realpath(file), name)  # a file may be written in several ways
+        other = lines.setdefault(duplicate_key(name), line)
+        if other != line:
+            raise InputError(f"{where}: {video} is also in line {other}; a video has one row and one action")
+        yield Video(name, file, action, name_key(source) or find_source(base), split)
 
 
 def read_table(path: str):
@@ -224,18 +238,19 @@ def read_table(path: str):
     import pandas as pd  # here, because it takes a second
 
     with user_file(path):
-        with open(path, encoding="utf-8-sig") as file:
-            header = file.readline()
-        separator = max(",;\t", key=header.count)
-        if separator != ",":
-            report("Table", f"read with the separator {separator!r}")
-        try:
-            table = pd.read_csv(path, sep=separator, header=None, dtype=str, keep_default_na=False,
-                                skip_blank_lines=False, skipinitialspace=True, encoding="utf-8-sig")
-        except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-            raise InputError(f"{path} is not a table with the separator '{separator}' ({first_line(error)}). "
-                             "No line may have more columns than the first; put double quotes around a value "
-                             "that holds the separator") from error
+        text = Path(path).read_text("utf-8-sig")
+    if "\0" in text:
+        raise InputError(f"{path} holds NUL characters; save it as CSV in UTF-8")
+    separator = max(",;\t", key=text.partition("\n")[0].count)
+    if separator != ",":
+        report("Table", f"read with the separator {separator!r}")
+    try:
+        table = pd.read_csv(io.StringIO(text), sep=separator, header=None, dtype=str, keep_default_na=False,
+                            skip_blank_lines=False, skipinitialspace=True)
+    except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        raise InputError(f"{path} is not a table with the separator '{separator}' ({first_line(error)}). "
+                         "No line may have more columns than the first; put double quotes around a value "
+                         "that holds the separator") from error
     names = [name_key(name) for name in table.fillna("").iloc[0]]
     columns = {}  # Hugging Face's VideoFolder has other names for two of them
     for column, other in (("video", "file_name"), ("action", "label"), ("source", None), ("split", None)):
@@ -341,10 +356,12 @@ def split_videos(videos: list[Video], split: str, seed: int) -> tuple[list[Video
     elif split == "group":
         test = hold_out_sources(videos, seed)
     elif split in OFFICIAL_TEST_GROUPS:
-        if not all(video.source.startswith(f"{video.action} g") for video in videos):
-            raise InputError(f"--split {split} is for UCF101 and its action list: use group or random")
-        groups = OFFICIAL_TEST_GROUPS[split]
-        test = [video for video in videos if int(video.source.rpartition(" g")[2]) in groups]
+        groups = [re.fullmatch(re.escape(video.action) + " g([0-9]+)", video.source) for video in videos]
+        if not all(groups):
+            raise InputError(f"--split {split} is for UCF101, its action list and its groups: use group or "
+                             "random")
+        test = [video for video, group in zip(videos, groups, strict=True)
+                if int(group[1]) in OFFICIAL_TEST_GROUPS[split]]
     elif split == "random":
         test = train_test_split(videos, test_size=0.25, random_state=seed)[1] if len(videos) > 1 else []
     else:

@@ -70,9 +70,6 @@ LAYOUTS = {  # files below data_path: {name: (action, source)}
          "Wave/2/x1.tif", "Wave/3/x1.TIFF", "Wave/4/1.jfif", "Wave/5.avi/1.jpg"],
         {"Bend/anna": ("Bend", ""), "Bend/Ben 2": ("Bend", ""), "Wave/anna/1": ("Wave", "anna"),
          "v_Wave_g01_c01": ("Wave", "g1"), **{f"Wave/{n}": ("Wave", "") for n in (2, 3, 4, 5)}}),
-    "a video as folder and as file": (
-        ["Bend/1.mov", "Bend/1/frame000001.jpg", "v_Bend_g01_c01.avi", "v_Bend_g01_c01/frame000001.jpg"],
-        {"Bend/1": ("Bend", ""), "v_Bend_g01_c01": ("Bend", "g1")}),
     "train and val folders": (
         ["train/Bend/1.mov", "Val/Bend/1.mov", "Val/Bend/anna/2.mov", "train/v_Wave_g01_c01.avi"],
         {"train/Bend/1": ("Bend", ""), "Val/Bend/1": ("Bend", ""), "Val/Bend/anna/2": ("Bend", "anna"),
@@ -93,6 +90,7 @@ SKIPPED = {
     "videos deeper than <Action>/<source>/<video>: 1": ["Bend/anna/monday/1.mov"],
     "images without a number, or beside videos: 3": ["cover.jpg", "Bend/1.png", "Run/cover.jpg"],
     "folders too deep: 1": ["a/b/c/d/e/1.mov"],
+    "files whose frames are in a folder beside: 2": ["Bend/001.mov", "v_a_g1_c1.avi", "v_a_g1_c1/a1.png"],
     "hidden files and folders: 6": [".DS_Store", "Bend/._1.mov", ".trash/2.mov", "__MACOSX/Bend/1.mov",
                                     "Bend/@eaDir/1.mov/thumb1.jpg", "models/first/fig_UCF101_CRNN.png"],
 }
@@ -100,7 +98,7 @@ SKIPPED = {
 
 def test_what_is_skipped_is_counted_by_reason_in_one_line(tmp_path, capsys):
     tree(tmp_path, "Bend/001/1.jpg", "Bend/2.mov", *(path for paths in SKIPPED.values() for path in paths))
-    assert names_of(find_videos(str(tmp_path))) == ["Bend/001", "Bend/2", "Jump/a/2"]
+    assert names_of(find_videos(str(tmp_path))) == ["Bend/001", "Bend/2", "Jump/a/2", "v_a_g1_c1"]
     out = printed(capsys)
     assert out.count("Skipped") == 1 and all(reason in out for reason in SKIPPED), out
 
@@ -226,7 +224,11 @@ BAD_TABLES = {
     "no video": ("video,action\n,Bend\n", "line 2: the column video is empty"),
     "no action": ("video,action\na/1.mov,Bend\nb/2.mp4\n", "line 3: the column action is empty"),
     "a blank action": ('video,action\na/1.mov," "\n', "line 2: the column action is empty"),
-    "a video twice": ("video,action\na/1.mov,Bend\n./a/1.mov,Bend\n", "line 3: ./a/1.mov is also in line 2"),
+    "a video twice": ("video,action\na/1.mov,Bend\na/../a/1.mov,Wave\n", "line 3: a/../a/1.mov is also in "
+                      "line 2; a video has one row and one action"),
+    "its frames, too": ("video,action\nb/2,Wave\nb/2.mp4,Bend\n", "line 3: b/2.mp4 is also in line 2"),
+    "UCF101's name twice": ("video,action\nv_dS_g1_c1.avi,A\nb/v_ds_g1_c1.avi,A\n", "line 3: .* in line 2"),
+    "zeros": ("video,action\na/1.mov\0,Bend\n", "holds NUL characters"),
     "an unknown split": ("video,action,split\na/1.mov,Bend,train\nb/2.mp4,Bend,dev\n", "line 3: .*'dev'"),
     "no split": ("video,action,split\na/1.mov,Bend,train\nb/2.mp4,Bend,\n", "line 3: .*'', not train or"),
     "missing columns": ("path,action\na/1.mov,Bend\n", "line 1 must name .* it has path, action"),
@@ -241,7 +243,8 @@ BAD_TABLES = {
 
 @pytest.mark.parametrize("content, message", BAD_TABLES.values(), ids=BAD_TABLES)
 def test_an_error_in_a_table_names_the_line(tmp_path, content, message):
-    table = write(tree(tmp_path, *IN_TABLES) / "videos.csv", content)
+    tree(tmp_path, *IN_TABLES, "b/2/1.png", "v_dS_g1_c1.avi", "b/v_ds_g1_c1.avi")
+    table = write(tmp_path / "videos.csv", content)
     with pytest.raises(InputError, match=f"videos.csv.*{message}"):
         find_videos(str(table))
 
@@ -395,8 +398,10 @@ def test_official_splits(ucf101, split, first):
     train, test = ({int(re.search("_g([0-9]+)_", name)[1]) for name in names_of(side)}
                    for side in split_videos(ucf101, split, 42))
     assert test == set(range(first, first + 7)) and train == set(range(1, 26)) - test
-    with pytest.raises(InputError, match=f"--split {split} is for UCF101"):
-        split_videos(labelled({(a, g): 1 for a in "AB" for g in range(1, 26)}), split, 42)
+    garden = [ucf101[0]._replace(source=f"{ucf101[0].action} garden"), *ucf101[1:]]  # the source of a table
+    for others in (labelled({(a, g): 1 for a in "AB" for g in range(1, 26)}), garden):
+        with pytest.raises(InputError, match=f"--split {split} is for UCF101"):
+            split_videos(others, split, 42)
 
 
 @pytest.mark.parametrize("train, test", [("train", "test"), ("training", "val"), ("Train", "valid"),
