@@ -6,8 +6,8 @@
     4. Data of a run       load_videos, print_split
     5. Demo data           make_demo_data
 
-A video is a file or a folder of frames. A source is what the literature calls a group: the videos of one
-person or one scene.
+A video is a file, a part of one (a recording), or a folder of frames. A source is what the literature calls a
+group: the videos of one person or one scene.
 
 This file imports frames.py and runs.py. It is the same in Conv3D/, CRNN/ and ResNetCRNN/. Edit the one in
 Conv3D/ and copy it to the others.
@@ -24,6 +24,7 @@ import unicodedata
 import warnings
 from collections import Counter, defaultdict
 from collections.abc import Iterator
+from decimal import Decimal
 from itertools import product
 from pathlib import Path
 from typing import NamedTuple
@@ -33,17 +34,7 @@ import torch.distributed as dist
 from PIL import Image
 
 from frames import IMAGE_SUFFIXES, frame_path, frame_rate, has_number
-from runs import (
-    RANK,
-    TORCHRUN,
-    InputError,
-    abbreviate,
-    first_line,
-    join_counts,
-    replace,
-    report,
-    user_file,
-)
+from runs import RANK, TORCHRUN, InputError, abbreviate, first_line, join_counts, replace, report, user_file
 
 # ------------------------------------------------------------------------------ 1. Finding videos
 
@@ -56,16 +47,26 @@ TRAIN = ("train", "training")
 TEST = ("test", "testing", "val", "valid", "validate", "validation", "eval")  # of several, the first
 SIDE_WORD = re.compile(rf"(?<![^\W\d_])({'|'.join(TRAIN + TEST)})(set)?(?![^\W\d_])")  # train_256, UCF_val
 FORMS = ("--data_path is a folder with <Action>/<video>, <Action>/<source>/<video>, or these below train/ "
-         "and test/; or a table, videos.csv, with the columns video and action (optional: source and split)")
+         "and test/; or a table, videos.csv, with the columns video and action (optional: source, split, "
+         "start, end)")
+# columns of a table, and their names in Hugging Face's VideoFolder
+COLUMNS = {"video": "file_name", "action": "label", "source": "", "split": "", "start": "", "end": ""}
 
 
 class Video(NamedTuple):
-    name: str  # v_<Action>_gNN_cNN, or the path below data_path without suffix: Bend/anna 1
+    name: str  # v_<Action>_gNN_cNN, or the path below data_path without suffix: Bend/anna 1, day1@12.5-18
     path: str  # a video file, or a folder of frames
     action: str
     source: str  # "" if unknown
     given: str = ""  # train or test, where the folders or the table say so
     label: int = -1  # class index: the position of the action in the sorted list
+    start: float = 0.0  # of a part of a recording, in seconds
+    end: float = math.inf
+
+    @property
+    def recording(self) -> str:
+        """The name without @<start>-<end>."""
+        return self.name.rpartition("@")[0] if (self.start, self.end) != (0, math.inf) else self.name
 
 
 def name_key(name: str) -> str:
@@ -193,16 +194,12 @@ def keep_one_test_side(videos: list[Video], skipped: Counter) -> list[Video]:
     return [video._replace(given=sides[video.given]) for video in videos if video.given in sides]
 
 
-def duplicate_key(name: str) -> str:
-    """Return the form of a name that no two videos may share: UCF101 also writes v_HandStandPushups_..."""
-    return name.casefold() if VIDEO_NAME.fullmatch(name) else name
-
-
 def drop_duplicates(videos: list[Video], skipped: Counter) -> list[Video]:
     """Drop the file of a video that is also there as a folder. Other videos of one name raise InputError."""
     names = {}
     for video in sorted(videos, key=lambda video: os.path.isfile(video.path)):  # folders first
-        other = names.setdefault(duplicate_key(video.name), video)
+        key = video.name.casefold() if VIDEO_NAME.fullmatch(video.name) else video.name  # v_HandStandPush...
+        other = names.setdefault(key, video)
         if other is video:
             continue
         if not (os.path.isdir(other.path) and os.path.isfile(video.path)):
@@ -212,29 +209,51 @@ def drop_duplicates(videos: list[Video], skipped: Counter) -> list[Video]:
 
 
 def videos_in_table(path: str) -> Iterator[Video]:
-    table, lines, names = read_table(path), {}, {}
-    has_split = any(table["split"])
-    for line, (video, action, source, split) in zip(table.index + 1, table.to_numpy(), strict=True):
-        video, action = video.strip(), action.strip()
-        where, file = f"{path}, line {line}", os.path.join(os.path.dirname(path), video)
+    table, folder, lines, names, missing = read_table(path), os.path.dirname(path), {}, {}, []
+    has_split, has_times = any(table["split"]), any(table["start"] + table["end"])
+    for index, video, action, source, split, *times in table.itertuples():
+        line, start, end = f"line {index + 1}", parse_time(times[0], 0.0), parse_time(times[1], math.inf)
         if not video or not action:
-            raise InputError(f"{where}: the column {'action' if video else 'video'} is empty")
+            raise InputError(f"{path}, {line}: the column {'action' if video else 'video'} is empty")
         if split not in TRAIN + TEST and (split or has_split):
-            raise InputError(f"{where}: the column split has '{split}', not train or test")
-        with user_file(f"{where}: {file}"):
-            os.stat(file)
+            raise InputError(f"{path}, {line}: the column split has '{split}', not train or test")
+        if not start < end:  # also if one of them is nan
+            raise InputError(f"{path}, {line}: start '{times[0]}' and end '{times[1]}' must be times, in "
+                             "seconds, m:s or h:m:s, and end after start")
+        file = os.path.join(folder, video)
+        if not os.path.exists(file):
+            missing.append(f"{line}: {video}")
+            continue
         name = unicodedata.normalize("NFC", without_suffix(Path(video).as_posix()))
         base = name.rpartition("/")[2]
-        name = base if VIDEO_NAME.fullmatch(base) else name
-        name = names.setdefault(os.path.realpath(file), name)  # a file may be written in several ways
-        other = lines.setdefault(duplicate_key(name), line)
-        if other != line:
-            raise InputError(f"{where}: {video} is also in line {other}; a video has one row and one action")
-        yield Video(name, file, action, name_key(source) or find_source(base), split)
+        name = names.setdefault(os.path.realpath(file), base if VIDEO_NAME.fullmatch(base) else name)
+        source = name_key(source) or find_source(base) or (name_key(name) if has_times else "")
+        if (start, end) != (0, math.inf):
+            if os.path.isdir(file):
+                raise InputError(f"{path}, {line}: {video} is a folder of frames, which have no seconds")
+            name += "@" + "-".join(np.format_float_positional(time, trim="-") for time in (start, end))
+            name = name.removesuffix("inf")  # an open end
+        if lines.setdefault(name, line) != line:
+            raise InputError(f"{path}, {line}: {video} is also in {lines[name]}: a video, or the same part "
+                             "of it, has one row and one action")
+        yield Video(name, file, action, source, split, start=start, end=end)
+    if missing:
+        raise InputError(f"{path}: {len(missing):,} of {len(table):,} files cannot be found from its folder: "
+                         f"{abbreviate(missing)}")
+
+
+def parse_time(text: str, empty: float) -> float:
+    """Return the seconds of 12.5, 1:02.5 or 00:01:02.5, `empty` of an empty text, nan of any other."""
+    if not re.fullmatch(r"([0-9]+:){0,2}[0-9]*\.?[0-9]+(e-[0-9]+)?", text):
+        return math.nan if text else empty
+    seconds = Decimal(0)  # exact, because the name shows it
+    for part in text.split(":"):
+        seconds = 60 * seconds + Decimal(part)
+    return float(seconds)
 
 
 def read_table(path: str):
-    """Return a pandas.DataFrame of str, with the columns video, action, source and split in this order."""
+    """Return a pandas.DataFrame of str with COLUMNS in this order. Prints which columns are not used."""
     import pandas as pd  # here, because it takes a second
 
     with user_file(path):
@@ -251,16 +270,20 @@ def read_table(path: str):
         raise InputError(f"{path} is not a table with the separator '{separator}' ({first_line(error)}). "
                          "No line may have more columns than the first; put double quotes around a value "
                          "that holds the separator") from error
-    names = [name_key(name) for name in table.fillna("").iloc[0]]
-    columns = {}  # Hugging Face's VideoFolder has other names for two of them
-    for column, other in (("video", "file_name"), ("action", "label"), ("source", None), ("split", None)):
-        name = column if column in names else other
-        if names.count(name) > 1 or other and name not in names:
-            raise InputError(f"{path}: line 1 must name the columns video and action, each once; it has "
-                             f"{', '.join(names)}")
-        columns[column] = table[names.index(name)] if name in names else ""
-    table = pd.DataFrame(columns)[1:].fillna("")
+    table = table.fillna("")
+    names = [name_key(name) for name in table.iloc[0]]
+    used = {column: column if column in names or not other else other for column, other in COLUMNS.items()}
+    if any(names.count(name) > 1 or COLUMNS[column] and name not in names for column, name in used.items()):
+        raise InputError(f"{path}: line 1 must name the columns video and action, each once; it has "
+                         f"{', '.join(names)}")
+    unused = [name for name in names if name not in used.values() and not re.match("(unnamed: .*)?$", name)]
+    if unused:
+        report("Table", f"not used: {abbreviate(unused, 12)}")
+    table = pd.DataFrame({column: table[names.index(name)].str.strip() if name in names else ""
+                          for column, name in used.items()})[1:]
     table["split"] = table["split"].map(name_key)
+    if separator != ",":
+        table[["start", "end"]] = table[["start", "end"]].replace(",", ".", regex=True)  # decimal commas
     return table[(table != "").any(axis=1)]  # without blank lines
 
 
@@ -324,7 +347,7 @@ def label_videos(videos: list[Video], action_names: list[str], remedy: str = "")
     for video in videos:
         label = labels[name_key(video.action)]
         source = video.source
-        if ucf101 and any(map(VIDEO_NAME.fullmatch, video.name.split("/"))):
+        if ucf101 and any(map(VIDEO_NAME.fullmatch, video.recording.split("/"))):
             source = f"{action_names[label]} {source}"  # UCF101 numbers the groups of each action from 1
         labelled.append(video._replace(action=action_names[label], label=label, source=source))
     return labelled
@@ -407,16 +430,18 @@ def listed_videos(videos: list[Video], path: str) -> list[Video]:
         raise InputError(f"--split {path} is neither a file nor one of {', '.join(SPLITS[:-1])}")
     with user_file(path):
         lines = [line.strip() for line in Path(path).read_text("utf-8-sig").splitlines() if line.strip()]
-    by_file = defaultdict(list)  # by the last part of the name
+    by_file = defaultdict(list)  # {last part of a name: (the whole name, video)}
     for video in videos:
-        by_file[name_key(video.name).rpartition("/")[2]].append(video)
+        for name in {name_key(video.name), name_key(video.recording)}:  # a recording stands for all its parts
+            by_file[name.rpartition("/")[2]].append(("/" + name, video))
     for column in ("$", r"[ ,\t][^ ,\t]*$"):  # none, or one more column
         found = {line: find_listed(by_file, re.sub(column, "", line)) for line in lines}
         if any(found.values()):
             break
     for line, matches in found.items():
-        if len(matches) > 1:
-            raise InputError(f"{path}: {line} can be {matches[0].path} or {matches[1].path}: add its folder")
+        paths = sorted({video.path for video in matches})
+        if len(paths) > 1:
+            raise InputError(f"{path}: {line} can be {paths[0]} or {paths[1]}: add its folder")
     unknown = [line for line in lines if not found[line]]
     if len(unknown) == len(lines):
         raise InputError(f"{path} names none of the videos: write them as {videos[0].name}, one per line")
@@ -428,9 +453,9 @@ def listed_videos(videos: list[Video], path: str) -> list[Video]:
 def find_listed(by_file: dict[str, list], name: str) -> list[Video]:
     """Return the videos whose name is the end of this name, or this name the end of theirs."""
     name = "/" + without_suffix(name_key(name).replace("\\", "/"))
-    paths = {video: "/" + name_key(video.name) for video in by_file.get(name.rpartition("/")[2], ())}
-    exact = [video for video, path in paths.items() if name == path]
-    return exact or [video for video, path in paths.items() if name.endswith(path) or path.endswith(name)]
+    named = by_file.get(name.rpartition("/")[2], ())
+    exact = [video for other, video in named if name == other]
+    return exact or [video for other, video in named if name.endswith(other) or other.endswith(name)]
 
 
 # ------------------------------------------------------------------------------ 4. Data of a run
@@ -514,7 +539,7 @@ def print_sources(train: list[Video], test: list[Video]) -> None:
 
 def usual_frame_rate(videos: list[Video]) -> float | None:
     """Return the most common frame rate of up to 100 files, None if there is none. Report other rates."""
-    files = [video.path for video in videos if os.path.isfile(video.path)]
+    files = list(dict.fromkeys(video.path for video in videos if os.path.isfile(video.path)))
     rates = list(filter(None, map(frame_rate, files[::math.ceil(len(files) / 100) or 1])))
     # phones write 29.4, 29.7, ...: near ones count as one
     usual = max(rates, key=lambda rate: sum(abs(rate - other) < 1 for other in rates), default=None)

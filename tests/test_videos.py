@@ -193,7 +193,7 @@ def test_any_tree_of_files_is_read_or_refused(tmp_path):
 IN_TABLES = ["a/1.mov", "b/2.mp4", "b, c/3 Über.mov", "frames 4/img_1.png", "UCF/v_Wave_g01_c02.avi"]
 TABLES = {  # a table of these: {name: (action, source)}
     "in the usual form": (
-        ",video,action,x,x\n0,a/1.mov,Bend\n\n1,b/2.mp4,Wave\n", {"a/1": ("Bend", ""), "b/2": ("Wave", "")}),
+        ",video,action,x,y\n0,a/1.mov,Bend\n\n1,b/2.mp4,Wave\n", {"a/1": ("Bend", ""), "b/2": ("Wave", "")}),
     "in Hugging Face's": ("file_name,label\na/1.mov,Bend\n", {"a/1": ("Bend", "")}),
     "with semicolons": ("action ; video\nBend ; a/1.mov\nBend;b, c/3 Über.mov \n",
                         {"a/1": ("Bend", ""), "b, c/3 Über": ("Bend", "")}),
@@ -208,6 +208,14 @@ TABLES = {  # a table of these: {name: (action, source)}
     "with sources, UCF101's where the column is empty": (
         "video,action,source\na/1.mov,Bend,Anna\nUCF/v_Wave_g01_c02.avi,Wave,\n",
         {"a/1": ("Bend", "anna"), "v_Wave_g01_c02": ("Wave", "g1")}),
+    "with parts of recordings, which are their sources": (
+        "video,start,end,action,source\na/1.mov,0.50,2,Bend,\n./a/1.mov,1:02.5,,Wave,\na/1.mov,,,Jump,\n"
+        "frames 4,,,Bend,\nb/2.mp4,,00:01:00.1,Bend,Anna\nUCF/v_Wave_g01_c02.avi,80000,80001,Wave,\n",
+        {"a/1@0.5-2": ("Bend", "a/1"), "a/1@62.5-": ("Wave", "a/1"), "a/1": ("Jump", "a/1"),
+         "frames 4": ("Bend", "frames 4"), "b/2@0-60.1": ("Bend", "anna"),
+         "v_Wave_g01_c02@80000-80001": ("Wave", "g1")}),
+    "with decimal commas": ("video;start;end;action\na/1.mov;12,5;1:00,25;Bend\n",
+                            {"a/1@12.5-60.25": ("Bend", "a/1")}),
 }
 
 
@@ -216,18 +224,23 @@ def test_a_table_names_videos_and_their_actions(tmp_path, capsys, content, expec
     table = write(tree(tmp_path, *IN_TABLES) / "videos.csv", content)
     found = find_videos(str(table))
     assert {video.name: (video.action, video.source) for video in found} == expected
-    assert all(os.path.exists(video.path) for video in found) and "Skipped" not in printed(capsys)
+    assert all(os.path.exists(video.path) for video in found)
+    out = printed(capsys)
+    assert "Skipped" not in out and ("not used: x, y" in out) == ("x,y" in str(content))
 
 
 BAD_TABLES = {
-    "a missing file": ("video,action\na/1.mov,Bend\n\ngone.mov,Bend\n", "line 4: .*gone.mov: No such file"),
+    "a missing file": ("video,action\na/1.mov,Bend\n\nno.mov,Bend\n", "1 of 2 files .* line 4: no.mov"),
     "no video": ("video,action\n,Bend\n", "line 2: the column video is empty"),
     "no action": ("video,action\na/1.mov,Bend\nb/2.mp4\n", "line 3: the column action is empty"),
     "a blank action": ('video,action\na/1.mov," "\n', "line 2: the column action is empty"),
     "a video twice": ("video,action\na/1.mov,Bend\na/../a/1.mov,Wave\n", "line 3: a/../a/1.mov is also in "
-                      "line 2; a video has one row and one action"),
+                      "line 2: a video, .* has one row and one action"),
+    "a part twice": ("video,action,start\na/1.mov,A,1\na/1.mov,B,0:01.0\n", "line 3: .* is also in line 2"),
+    "times of frames": ("video,action,start\nframes 4,Bend,1\n", "line 2: frames 4 .* have no seconds"),
+    **{times: (f"video,action,start,end\na/1.mov,Bend,{times}\n", "line 2: start .* must be times")
+       for times in ("abc,", "-1,2", "nan,", ",inf", "2,2", "3,2.5", "0:0:0:1,", ",0", '"1,5",')},
     "its frames, too": ("video,action\nb/2,Wave\nb/2.mp4,Bend\n", "line 3: b/2.mp4 is also in line 2"),
-    "UCF101's name twice": ("video,action\nv_dS_g1_c1.avi,A\nb/v_ds_g1_c1.avi,A\n", "line 3: .* in line 2"),
     "zeros": ("video,action\na/1.mov\0,Bend\n", "holds NUL characters"),
     "an unknown split": ("video,action,split\na/1.mov,Bend,train\nb/2.mp4,Bend,dev\n", "line 3: .*'dev'"),
     "no split": ("video,action,split\na/1.mov,Bend,train\nb/2.mp4,Bend,\n", "line 3: .*'', not train or"),
@@ -243,7 +256,7 @@ BAD_TABLES = {
 
 @pytest.mark.parametrize("content, message", BAD_TABLES.values(), ids=BAD_TABLES)
 def test_an_error_in_a_table_names_the_line(tmp_path, content, message):
-    tree(tmp_path, *IN_TABLES, "b/2/1.png", "v_dS_g1_c1.avi", "b/v_ds_g1_c1.avi")
+    tree(tmp_path, *IN_TABLES, "b/2/1.png")
     table = write(tmp_path / "videos.csv", content)
     with pytest.raises(InputError, match=f"videos.csv.*{message}"):
         find_videos(str(table))
@@ -255,6 +268,18 @@ def test_the_sources_of_a_table_are_held_out(tmp_path, capsys):
     data = load(write(tmp_path / "t.csv", "\n".join(["video,action,source", *lines])), split="group")
     assert len(all_of(data.train, "source")) == 4 and len(all_of(data.test, "source")) == 1
     assert "sources: 4 in training, 1 in the test (person 0), 0 in both" in printed(capsys)
+
+
+def test_parts_of_recordings_are_split_by_recording_or_by_a_list(tmp_path):
+    days = [f"day{n}.mp4" for n in range(1, 5)]
+    rows = [f"{day},{start},{start + 2.5},{action}" for day in days for start, action in enumerate("ABA")]
+    table = write(tree(tmp_path, *days) / "t.csv", "\n".join(["video,start,end,action", *rows]))
+    data = load(table, split="group")
+    assert len(all_of(data.train, "path")) == 3 and len(all_of(data.test, "path")) == 1
+    assert {(video.start, video.end) for video in data.test} == {(0, 2.5), (1, 3.5), (2, 4.5)}
+    data = load(table, split=str(write(tmp_path / "list.txt", "/x/day2.mp4\nday3@1-3.5")))
+    assert names_of(data.test) == data.record["test_videos"] == [
+        "day2@0-2.5", "day2@1-3.5", "day2@2-4.5", "day3@1-3.5"]
 
 
 @pytest.mark.parametrize("sides, test", [("train test", "test"), ("Train Validation", "Validation"),
