@@ -53,6 +53,9 @@ LAYOUTS = {  # files below data_path: {name: (action, source)}
         ["Bend/anna 1.mov", "Bend/Ben.final.MP4", "Bend/001.mp4", "Wave/001.mp4", f"Wave/{NFD}.mp4"],
         {"Bend/anna 1": ("Bend", ""), "Bend/Ben.final": ("Bend", ""), "Bend/001": ("Bend", ""),
          "Wave/001": ("Wave", ""), f"Wave/{NFC}": ("Wave", "")}),
+    "actions with a word of one side": (
+        ["training dog/1.mov", "on a train/1.mov"],
+        {"training dog/1": ("training dog", ""), "on a train/1": ("on a train", "")}),
     "source folders; one with the name of its class is none": (
         ["Bend/anna/1.mov", "Bend/Ben/1.mov", "Wave/anna/1.mov", "Wave/wave/2.mov"],
         {"Bend/anna/1": ("Bend", "anna"), "Bend/Ben/1": ("Bend", "ben"), "Wave/anna/1": ("Wave", "anna"),
@@ -85,7 +88,9 @@ def test_videos_are_found_where_they_lie(tmp_path, capsys, files, expected):
 
 
 SKIPPED = {
-    "other files and broken links: 3": ["notes.md", "Bend/list.txt", "Bend/001/gt/1.txt"],
+    "other files .txt: 3": ["notes.txt", "Bend/list.txt", "Bend/001/gt/1.txt"],
+    "other files .asf: 1": ["Jog/1.asf"],
+    "class folders without a video (Jog, Run, a, models): 4": [],
     "videos or frame folders in no class folder: 2": ["film.mp4", "Jump/1.png", "Jump/a/2.mp4"],
     "videos deeper than <Action>/<source>/<video>: 1": ["Bend/anna/monday/1.mov"],
     "images without a number, or beside videos: 3": ["cover.jpg", "Bend/1.png", "Run/cover.jpg"],
@@ -121,7 +126,8 @@ SIDES = {  # what is refused with the folders and both remedies
     "rawframes": ["rawframes_train/Bend/1/1.jpg", "rawframes_val/Bend/1/1.jpg"],
     "sides in other words, and a folder beside": ["UCF_train/Bend/1.mov", "UCF_val/Bend/2.mov", "x/y/1.mov"],
     "trainset, testset": ["trainset/Bend/1.mp4", "testset/Bend/1.mp4"],
-    "a side among actions": ["Bend/1.mov", "images_val/3.mov"],
+    "a side among actions": ["Bend/1.mov", "val/3.mov"],
+    "sides among actions": ["Bend/1.mov", "val images/2.mov", "train images/Bend/1.mov"],
     "loose files in both": ["train/1.mov", "train/2.mov", "test/1.mov"],
 }
 REFUSED_FOLDERS |= {name: (files, "another --data_path, or a table .*split",
@@ -214,23 +220,29 @@ TABLES = {  # a table of these: {name: (action, source)}
         {"a/1@0.5-2": ("Bend", "a/1"), "a/1@62.5-": ("Wave", "a/1"), "a/1": ("Jump", "a/1"),
          "frames 4": ("Bend", "frames 4"), "b/2@0-60.1": ("Bend", "anna"),
          "v_Wave_g01_c02@80000-80001": ("Wave", "g1")}),
+    "of Windows, with paths of the home folder": (
+        "video,action\nb\\2.mp4,Wave\n~/a/1.mov,Bend\n", {"b/2": ("Wave", ""), "/home/a/1": ("Bend", "")}),
     "with decimal commas": ("video;start;end;action\na/1.mov;12,5;1:00,25;Bend\n",
                             {"a/1@12.5-60.25": ("Bend", "a/1")}),
 }
 
 
 @pytest.mark.parametrize("content, expected", TABLES.values(), ids=TABLES)
-def test_a_table_names_videos_and_their_actions(tmp_path, capsys, content, expected):
-    table = write(tree(tmp_path, *IN_TABLES) / "videos.csv", content)
+def test_a_table_names_videos_and_their_actions(tmp_path, capsys, monkeypatch, content, expected):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path / "home"))
+    table = write(tree(tmp_path, *IN_TABLES, "home/a/1.mov") / "videos.csv", content)
     found = find_videos(str(table))
-    assert {video.name: (video.action, video.source) for video in found} == expected
+    assert {video.name.replace(tmp_path.as_posix(), ""): (video.action, video.source)
+            for video in found} == expected
     assert all(os.path.exists(video.path) for video in found)
     out = printed(capsys)
     assert "Skipped" not in out and ("not used: x, y" in out) == ("x,y" in str(content))
 
 
 BAD_TABLES = {
-    "a missing file": ("video,action\na/1.mov,Bend\n\nno.mov,Bend\n", "1 of 2 files .* line 4: no.mov"),
+    "missing files": ("video,action\na/1.mov,Bend\n\n" + "no.mov,Bend\n" * 4,
+                      "4 of 5 files .* line 4: no.mov, line 5: no.mov, line 6: no.mov, ..."),
     "no video": ("video,action\n,Bend\n", "line 2: the column video is empty"),
     "no action": ("video,action\na/1.mov,Bend\nb/2.mp4\n", "line 3: the column action is empty"),
     "a blank action": ('video,action\na/1.mov," "\n', "line 2: the column action is empty"),
@@ -241,7 +253,7 @@ BAD_TABLES = {
     **{times: (f"video,action,start,end\na/1.mov,Bend,{times}\n", "line 2: start .* must be times")
        for times in ("abc,", "-1,2", "nan,", ",inf", "2,2", "3,2.5", "0:0:0:1,", ",0", '"1,5",')},
     "its frames, too": ("video,action\nb/2,Wave\nb/2.mp4,Bend\n", "line 3: b/2.mp4 is also in line 2"),
-    "zeros": ("video,action\na/1.mov\0,Bend\n", "holds NUL characters"),
+    "zeros": ("video,action\na/1.mov\0,Bend\n", "1 of 1 files cannot"),
     "an unknown split": ("video,action,split\na/1.mov,Bend,train\nb/2.mp4,Bend,dev\n", "line 3: .*'dev'"),
     "no split": ("video,action,split\na/1.mov,Bend,train\nb/2.mp4,Bend,\n", "line 3: .*'', not train or"),
     "missing columns": ("path,action\na/1.mov,Bend\n", "line 1 must name .* it has path, action"),
@@ -539,6 +551,23 @@ def test_the_start_says_how_many_test_videos_share_a_source_with_training(tmp_pa
     out = printed(capsys)
     assert "1 of the 4 test videos (25.0%) have a source" in out and "--split group" not in out
     assert "The source of 2 of 6 videos is unknown" in out
+
+
+def test_the_start_names_files_that_are_there_twice(tmp_path, capsys):
+    tree(tmp_path, "train/Bend/1/1.jpg", "test/Wave/1/1.jpg")  # folders have no bytes
+    for path, content in (("train/Bend/a", "AA"), ("test/Bend/a (1)", "AA"), ("train/Wave/same", "AA"),
+                          ("test/Wave/size", "BB"), ("train/Wave/c", "C"), ("train/Wave/c (1)", "C")):
+        write(tree(tmp_path, f"{path}.avi") / f"{path}.avi", content)
+    load(tmp_path, split="given")
+    out = printed(capsys)
+    assert "1 of the 3 test videos are the same file as a training video (train/Bend/a and test/Bend/a" in out
+    assert "under two actions: train/Bend/a and train/Wave/same. Each" in out
+
+
+def test_the_start_asks_whether_names_that_differ_in_digits_are_actions(tmp_path, capsys):
+    for names, asked in ((["fold1", "fold2"], True), (["Wave1", "Bend2"], False), (["7"], False)):
+        load(tree(tmp_path / names[0], *(f"{name}/Bend/{n}.mov" for name in names for n in range(4))))
+        assert ("differ only in their digits: are they the actions?" in printed(capsys)) == asked
 
 
 def test_the_frame_rate_is_the_most_common_of_training_if_it_makes_sense(tmp_path, capsys):
