@@ -6,14 +6,14 @@
     4. Data of a run       load_videos, print_split
     5. Demo data           make_demo_data
 
-A video is a file or a folder of frames. A source is what the literature calls a group: the videos of one
-person or one scene.
+A video is a file, a part of one (a recording), or a folder of frames. A source is what the literature calls a
+group: the videos of one person or one scene.
 
-This file imports frames.py and runs.py. It is the same in Conv3D/, CRNN/ and ResNetCRNN/. Edit the one in
-Conv3D/ and copy it to the others.
+This file is the same in Conv3D/, CRNN/ and ResNetCRNN/. Edit the one in Conv3D/ and copy it to the others.
 """
 import argparse
 import contextlib
+import hashlib
 import io
 import math
 import os
@@ -24,6 +24,7 @@ import unicodedata
 import warnings
 from collections import Counter, defaultdict
 from collections.abc import Iterator
+from decimal import Decimal
 from itertools import product
 from pathlib import Path
 from typing import NamedTuple
@@ -33,17 +34,7 @@ import torch.distributed as dist
 from PIL import Image
 
 from frames import IMAGE_SUFFIXES, find_series, frame_path, frame_rate
-from runs import (
-    RANK,
-    TORCHRUN,
-    InputError,
-    abbreviate,
-    first_line,
-    join_counts,
-    replace,
-    report,
-    user_file,
-)
+from runs import RANK, TORCHRUN, InputError, abbreviate, first_line, join_counts, replace, report, user_file
 
 # ------------------------------------------------------------------------------ 1. Finding videos
 
@@ -56,16 +47,20 @@ TRAIN = ("train", "training")
 TEST = ("test", "testing", "val", "valid", "validate", "validation", "eval")  # of several, the first
 SIDE_WORD = re.compile(rf"(?<![^\W\d_])({'|'.join(TRAIN + TEST)})(set)?(?![^\W\d_])")  # train_256, UCF_val
 FORMS = ("--data_path is a folder with <Action>/<video>, <Action>/<source>/<video>, or these below train/ "
-         "and test/; or a table, videos.csv, with the columns video and action (optional: source and split)")
+         "and test/; or a table, videos.csv, with the columns video, action (and source, split, start, end)")
+# columns of a table, and their names in Hugging Face's VideoFolder
+COLUMNS = {"video": "file_name", "action": "label", "source": "", "split": "", "start": "", "end": ""}
 
 
 class Video(NamedTuple):
-    name: str  # v_<Action>_gNN_cNN, or the path below data_path without suffix: Bend/anna 1
+    name: str  # v_<Action>_gNN_cNN, or the path below data_path without suffix: Bend/anna 1, day1@12.5-18
     path: str  # a video file, or a folder of frames
     action: str
     source: str  # "" if unknown
     given: str = ""  # train or test, where the folders or the table say so
     label: int = -1  # class index: the position of the action in the sorted list
+    start: float = 0.0  # of a part of a recording, in seconds
+    end: float = math.inf
 
 
 def name_key(name: str) -> str:
@@ -90,54 +85,58 @@ def find_videos(data_path: str) -> list[Video]:
     elif os.path.isfile(data_path) and data_path.lower().endswith((".csv", ".tsv")):
         videos = list(videos_in_table(data_path))
     else:
-        problem = "is neither a folder nor a .csv table" if os.path.exists(data_path) else "does not exist"
-        raise InputError(f"{data_path} {problem}. {FORMS}. --demo makes its own videos")
-    videos = choose_test(videos, skipped)
+        raise InputError(f"{data_path} does not exist, or is neither a folder nor a .csv table. {FORMS}. "
+                         "--demo makes its own videos")
+    videos = drop_duplicates(keep_one_test_side(videos, skipped), skipped)
     reasons = join_counts(skipped)
     if not videos:
         raise InputError(f"{data_path} holds no video (skipped: {reasons or 'nothing'}). {FORMS}")
     if reasons:
         report("Skipped", reasons)
-    return drop_duplicates(videos)
+    return sorted(videos)
 
 
 def videos_in_folder(data_path: str, skipped: Counter) -> list[Video]:
     found, videos = list(scan_folder(data_path, skipped)), []
-    uppermost = sorted({folders[0] for *_, folders in found if folders})
-    sides = [name for name in uppermost if SIDE_WORD.search(name_key(name))]
+    uppermost = {folders[0] for *_, folders in found if folders}
+    named = {name_key(name) for name in uppermost}
+    words = {word for name in named for word, _ in SIDE_WORD.findall(name)}
+    has_sides = named.intersection(TRAIN + TEST) or words.intersection(TRAIN) and words.intersection(TEST)
     parents = {folders[:depth] for *_, folders in found for depth in range(1, len(folders) + 1)}
     for path, stem, folders in found:
-        below = folders[1:] if sides else folders  # from the class folder on
+        below = folders[1:] if has_sides else folders  # from the class folder on
+        given = name_key(folders[0]) if has_sides and folders else ""
         match = VIDEO_NAME.fullmatch(stem)
-        if sides and not folders or not match and (not below or not below[0].strip()):
-            skipped["videos or frame folders in no class folder"] += 1
-        elif not match and len(below) > 2:
-            skipped["videos deeper than <Action>/<source>/<video>"] += 1
-        elif (*folders, os.path.basename(path)) in parents:
+        if match and (given or not has_sides):
+            name, action = stem, match["action"]
+        elif len(below) in (1, 2):
+            name, action = "/".join((*folders, stem)), below[0]
+        else:
+            skipped["videos deeper than <Action>/<source>/<video>" if below else
+                    "videos or frame folders in no class folder"] += 1
+            continue
+        if (*folders, os.path.basename(path)) in parents:
             raise InputError(f"{path} holds frames, and a folder in it holds more frames or videos: keep one "
                              "of them, or use a table")
-        else:
-            name = unicodedata.normalize("NFC", stem if match else "/".join((*folders, stem)))
-            given = name_key(folders[0]) if sides else ""
-            videos.append(Video(name, path, match["action"] if match else below[0], find_source(stem, below),
-                                given))
+        name = unicodedata.normalize("NFC", name)
+        videos.append(Video(name, path, action, find_source(stem, below), given))
     filled = {video.given for video in videos}  # sides with class folders
-    exact = {*TRAIN, *TEST}.issuperset(map(name_key, uppermost))
-    if sides and (not exact or filled.isdisjoint(TRAIN) or filled.isdisjoint(TEST)):
-        others = [name for name in uppermost if name not in sides]
-        raise InputError(f"{data_path}: folders named like sides of a split: {abbreviate(sides, 9)}; others: "
-                         f"{abbreviate(others, 9) or 'none'}; skipped: {join_counts(skipped) or 'nothing'}. "
-                         "A split needs folders named train and test (or val), class folders in both, and no "
-                         "other folder: use another --data_path, or a table with the columns video, action "
-                         "and split")
+    if has_sides and (named.difference(TRAIN, TEST) or filled.isdisjoint(TRAIN) or filled.isdisjoint(TEST)):
+        in_order = sorted(uppermost, key=lambda name: (not SIDE_WORD.search(name_key(name)), name))
+        raise InputError(f"{data_path} has folders named like sides of a split: {abbreviate(in_order, 9)}; "
+                         f"skipped: {join_counts(skipped) or 'nothing'}. A split needs folders named train "
+                         "and test (or val), class folders in both, and no other folder: use another "
+                         "--data_path, or a table with the columns video, action and split")
+    filled = {folder for video in videos for folder in (Path(video.path), *Path(video.path).parents)}
+    empty = [folder.name for folder in sorted(Path(data_path).glob("*/*" if has_sides else "*"))
+             if folder.is_dir() and folder not in filled and not folder.name.startswith(HIDDEN)]
+    skipped[f"class folders without a video ({abbreviate(empty, 9)})"] += len(empty)
     return videos
 
 
 def scan_folder(folder: str, skipped: Counter, above: tuple = ()) -> Iterator[tuple[str, str, tuple]]:
-    """Yield (path, name without suffix, names of the folders above it) of each video below a folder.
-
-    A video is a file with a suffix of video, or a folder that holds numbered images but no such file.
-    """
+    """Yield (path, name without suffix, names of the folders above it) of each video below a folder: a file
+    with a suffix of video, or a folder that holds numbered images but no such file."""
     if above and VIDEO_NAME.fullmatch(above[-1]) and os.path.exists(frame_path(folder, 1)):
         yield folder, above[-1], above[:-1]  # its frames are not listed: UCF101 has 2.5 million
         return
@@ -158,7 +157,7 @@ def scan_folder(folder: str, skipped: Counter, above: tuple = ()) -> Iterator[tu
             elif entry.is_file() and entry.name.lower().endswith(IMAGE_SUFFIXES):
                 images.append(entry.name)
             else:
-                skipped["other files and broken links"] += 1
+                skipped[f"other files {Path(entry.name).suffix}" if entry.is_file() else "broken links"] += 1
     series = find_series(images) if above and not videos else []
     skipped["images without a number, of another series, or beside videos"] += (
         len(images) - len(series[0] if series else ()))
@@ -179,7 +178,7 @@ def find_source(stem: str, below: tuple = ()) -> str:
     return "" if below and folder == name_key(below[0]) else folder  # brush_hair/brush_hair/1.avi has none
 
 
-def choose_test(videos: list[Video], skipped: Counter) -> list[Video]:
+def keep_one_test_side(videos: list[Video], skipped: Counter) -> list[Video]:
     """Name each side train or test. Of several test sides, use the first of TEST and skip the others."""
     tests = sorted({video.given for video in videos}.intersection(TEST), key=TEST.index)
     sides = {"": ""} | dict.fromkeys(TRAIN, "train") | dict.fromkeys(tests[:1], "test")
@@ -189,7 +188,7 @@ def choose_test(videos: list[Video], skipped: Counter) -> list[Video]:
     return [video._replace(given=sides[video.given]) for video in videos if video.given in sides]
 
 
-def drop_duplicates(videos: list[Video]) -> list[Video]:
+def drop_duplicates(videos: list[Video], skipped: Counter) -> list[Video]:
     """Drop the file of a video that is also there as a folder. Other videos of one name raise InputError."""
     names = {}
     for video in sorted(videos, key=lambda video: os.path.isfile(video.path)):  # folders first
@@ -197,56 +196,81 @@ def drop_duplicates(videos: list[Video]) -> list[Video]:
         other = names.setdefault(key, video)
         if other is not video and not (os.path.isdir(other.path) and os.path.isfile(video.path)):
             raise InputError(f"{other.path} and {video.path} have the same name: rename or delete one")
-    return sorted(names.values())
+        skipped["files whose frames are in a folder beside"] += other is not video
+    return list(names.values())
 
 
 def videos_in_table(path: str) -> Iterator[Video]:
-    table, lines = read_table(path), {}
-    has_split = any(table["split"])
-    for line, (video, action, source, split) in zip(table.index + 1, table.to_numpy(), strict=True):
-        video, action = video.strip(), action.strip()
-        where, file = f"{path}, line {line}", os.path.join(os.path.dirname(path), video)
-        if not video or not action:
-            raise InputError(f"{where}: the column {'action' if video else 'video'} is empty")
-        if split not in TRAIN + TEST and (split or has_split):
-            raise InputError(f"{where}: the column split has '{split}', not train or test")
-        with user_file(f"{where}: {file}"):
-            os.stat(file)
-        if lines.setdefault(os.path.realpath(file), line) != line:
-            raise InputError(f"{where}: {video} is also in line {lines[os.path.realpath(file)]}")
+    table, folder, lines, names, missing = read_table(path), os.path.dirname(path), {}, {}, []
+    sides = (*TRAIN, *TEST) if any(table["split"]) else ("",)
+    has_times = any(table["start"] + table["end"])
+    for index, video, action, source, split, *times in table.itertuples():
+        line, start, end = f"line {index + 1}", parse_time(times[0], 0.0), parse_time(times[1], math.inf)
+        if not os.path.exists(os.path.join(folder, video)):  # as Windows writes it; ~ is the home folder
+            video = os.path.expanduser(video.replace("\\", "/"))
+        file = os.path.join(folder, video)
+        problems = {
+            "the column video is empty": not video,
+            "the column action is empty; that it shows none of them is an action of its own": not action,
+            f"the column split has '{split}', not train or test": split not in sides,
+            f"start '{times[0]}' and end '{times[1]}' must be times in seconds, m:s or h:m:s, end after "
+            "start": not start < end,
+            f"{video} is a folder of frames, which have no seconds": any(times) and os.path.isdir(file)}
+        for problem in filter(problems.get, problems):
+            raise InputError(f"{path}, {line}: {problem}")
+        if not os.path.exists(file):
+            missing.append(f"{line}: {video}")
+            continue
         name = unicodedata.normalize("NFC", without_suffix(Path(video).as_posix()))
         base = name.rpartition("/")[2]
-        yield Video(base if VIDEO_NAME.fullmatch(base) else name, file, action,
-                    name_key(source) or find_source(base), split)
+        name = names.setdefault(os.path.realpath(file), base if VIDEO_NAME.fullmatch(base) else name)
+        source = name_key(source) or find_source(base) or (name_key(name) if has_times else "")
+        if (start, end) != (0, math.inf):
+            name += "@" + "-".join(np.format_float_positional(time, trim="-") for time in (start, end))
+            name = name.removesuffix("inf")  # an open end
+        if lines.setdefault(name, line) != line:
+            raise InputError(f"{path}, {line}: {video} is also in {lines[name]}: a video, or the same part "
+                             "of it, has one row and one action")
+        yield Video(name, file, action, source, split, start=start, end=end)
+    if missing:
+        raise InputError(f"{path}: {len(missing):,} of {len(table):,} files cannot be found from its folder: "
+                         f"{abbreviate(missing)}")
+
+
+def parse_time(text: str, empty: float) -> float:
+    """Return the seconds of 12.5, 1:02.5 or 00:01:02.5, `empty` of an empty text, nan of any other."""
+    if not re.fullmatch(r"([0-9]+:){0,2}[0-9]*\.?[0-9]+(e-[0-9]+)?", text):
+        return math.nan if text else empty
+    parts = map(Decimal, reversed(text.split(":")))  # exact, because the name shows it
+    return float(sum(60**power * part for power, part in enumerate(parts)))
 
 
 def read_table(path: str):
-    """Return a pandas.DataFrame of str, with the columns video, action, source and split in this order."""
+    """Return a pandas.DataFrame of str with COLUMNS in this order. Prints which columns are not used."""
     import pandas as pd  # here, because it takes a second
 
     with user_file(path):
-        with open(path, encoding="utf-8-sig") as file:
-            header = file.readline()
-        separator = max(",;\t", key=header.count)
-        if separator != ",":
-            report("Table", f"read with the separator {separator!r}")
-        try:
-            table = pd.read_csv(path, sep=separator, header=None, dtype=str, keep_default_na=False,
-                                skip_blank_lines=False, skipinitialspace=True, encoding="utf-8-sig")
-        except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-            raise InputError(f"{path} is not a table with the separator '{separator}' ({first_line(error)}). "
-                             "No line may have more columns than the first; put double quotes around a value "
-                             "that holds the separator") from error
-    names = [name_key(name) for name in table.fillna("").iloc[0]]
-    columns = {}  # Hugging Face's VideoFolder has other names for two of them
-    for column, other in (("video", "file_name"), ("action", "label"), ("source", None), ("split", None)):
-        name = column if column in names else other
-        if names.count(name) > 1 or other and name not in names:
-            raise InputError(f"{path}: line 1 must name the columns video and action, each once; it has "
-                             f"{', '.join(names)}")
-        columns[column] = table[names.index(name)] if name in names else ""
-    table = pd.DataFrame(columns)[1:].fillna("")
+        text = Path(path).read_text("utf-8-sig")
+    separator = max(",;\t", key=text.partition("\n")[0].count)
+    try:
+        table = pd.read_csv(io.StringIO(text), sep=separator, header=None, dtype=str, keep_default_na=False,
+                            skip_blank_lines=False, skipinitialspace=True).fillna("")
+    except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        raise InputError(f"{path} is not a table with the separator '{separator}' ({first_line(error)}). "
+                         "Put double quotes around a value that holds the separator") from error
+    names = [name_key(name) for name in table.iloc[0]]
+    used = {column: column if column in names or not other else other for column, other in COLUMNS.items()}
+    if any(names.count(name) > 1 or COLUMNS[column] and name not in names for column, name in used.items()):
+        raise InputError(f"{path}: line 1 must name the columns video and action, each once; it has "
+                         f"{', '.join(names)}")
+    unused = [name for name in names if name not in used.values() and not re.match("(unnamed: .*)?$", name)]
+    if unused:
+        report("Table", f"not used: {abbreviate(unused, 12)}")
+    table = pd.DataFrame({column: table[names.index(name)].str.strip() if name in names else ""
+                          for column, name in used.items()})[1:]
     table["split"] = table["split"].map(name_key)
+    if separator != ",":
+        table[["start", "end"]] = table[["start", "end"]].replace(",", ".", regex=True)  # decimal commas
     return table[(table != "").any(axis=1)]  # without blank lines
 
 
@@ -271,13 +295,12 @@ def load_action_names(path: str) -> list[str]:
                 names = ListUnpickler(io.BytesIO(data)).load()
             except Exception:  # damaged data can raise nearly anything
                 names = []
-            names = names if isinstance(names, list) and all(isinstance(name, str) for name in names) else []
         else:
             names = [line.strip() for line in data.decode("utf-8-sig").splitlines() if line.strip()]
             numbers = [name.split(maxsplit=1)[0] for name in names]
             if numbers == [str(n + 1) for n in range(len(names))]:  # UCF101's classInd.txt numbers them
                 names = [name.split(maxsplit=1)[-1] for name in names]
-    if not names:
+    if not names or not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise InputError(f"--action_name_path {path} is neither a pickled list of str nor a text file with "
                          "one name per line")
     if len({name_key(name) for name in names}) < len(names):
@@ -308,9 +331,8 @@ def label_videos(videos: list[Video], action_names: list[str], remedy: str = "")
         raise InputError(f"unknown actions: {abbreviate(sorted(unknown), 10)}. {remedy}")
     ucf101 = is_ucf101(action_names)
     for video in videos:
-        label = labels[name_key(video.action)]
-        source = video.source
-        if ucf101 and any(map(VIDEO_NAME.fullmatch, video.name.split("/"))):
+        label, source = labels[name_key(video.action)], video.source
+        if ucf101 and any(map(VIDEO_NAME.fullmatch, re.split("[/@]", video.name))):
             source = f"{action_names[label]} {source}"  # UCF101 numbers the groups of each action from 1
         labelled.append(video._replace(action=action_names[label], label=label, source=source))
     return labelled
@@ -325,27 +347,27 @@ SPLITS = ("random", "group", *OFFICIAL_TEST_GROUPS, "given", "folders")  # folde
 def split_videos(videos: list[Video], split: str, seed: int) -> tuple[list[Video], list[Video]]:
     """Divide labelled videos into (train, test). Raises InputError if no action is in both.
 
-    random: a quarter of the videos, as in the original tutorial; group: whole sources, about a quarter of
-    each action; official1..3: the test lists of UCF101 (http://crcv.ucf.edu/data/UCF101.php), by group;
-    given: as the folders train and test, or the column split, say; else a text file of test videos.
+    random: a quarter of the videos; group: whole sources, about a quarter of each action; official1..3: the
+    test lists of UCF101, by group; given: as the folders train and test, or the column split, say; else a
+    text file of test videos.
     """
     from sklearn.model_selection import train_test_split  # here, because it takes a second
 
     has_given = any(video.given for video in videos)
     if has_given != (split in ("given", "folders")):
-        raise InputError(f"--split {split}: the videos of --data_path "
-                         + ("have their own split; use --split given" if has_given else
-                            "have no split of their own (folders train and test, or a column split); "
-                            "use --split group"))
+        own = ("their own split; use --split given" if has_given else
+               "no split of their own (folders train and test, or a column split); use --split group")
+        raise InputError(f"--split {split}: the videos of --data_path have {own}")
     if has_given:
         test = [video for video in videos if video.given == "test"]
     elif split == "group":
         test = hold_out_sources(videos, seed)
     elif split in OFFICIAL_TEST_GROUPS:
-        if not all(video.source.startswith(f"{video.action} g") for video in videos):
-            raise InputError(f"--split {split} is for UCF101 and its action list: use group or random")
-        groups = OFFICIAL_TEST_GROUPS[split]
-        test = [video for video in videos if int(video.source.rpartition(" g")[2]) in groups]
+        groups = [re.fullmatch(re.escape(video.action) + " g([0-9]+)", video.source) for video in videos]
+        if not all(groups):
+            raise InputError(f"--split {split} is for UCF101, its actions and its groups: use group")
+        numbers = OFFICIAL_TEST_GROUPS[split]
+        test = [video for video, group in zip(videos, groups, strict=True) if int(group[1]) in numbers]
     elif split == "random":
         test = train_test_split(videos, test_size=0.25, random_state=seed)[1] if len(videos) > 1 else []
     else:
@@ -391,30 +413,30 @@ def listed_videos(videos: list[Video], path: str) -> list[Video]:
         raise InputError(f"--split {path} is neither a file nor one of {', '.join(SPLITS[:-1])}")
     with user_file(path):
         lines = [line.strip() for line in Path(path).read_text("utf-8-sig").splitlines() if line.strip()]
-    by_file = defaultdict(list)  # by the last part of the name
+    by_file = defaultdict(list)  # {last part of a name: (the whole name, video)}
     for video in videos:
-        by_file[name_key(video.name).rpartition("/")[2]].append(video)
+        whole = name_key(video.name)
+        for name in {whole, re.sub("@[0-9.]+-[0-9.]*$", "", whole)}:  # a recording stands for all its parts
+            by_file[name.rpartition("/")[2]].append(("/" + name, video))
     for column in ("$", r"[ ,\t][^ ,\t]*$"):  # none, or one more column
-        found = {line: find_listed(by_file, re.sub(column, "", line)) for line in lines}
+        found = {}
+        for line in lines:
+            name = "/" + without_suffix(name_key(re.sub(column, "", line)).replace("\\", "/"))
+            named = by_file.get(name.rpartition("/")[2], ())
+            found[line] = [video for other, video in named if name == other] or [
+                video for other, video in named if name.endswith(other) or other.endswith(name)]
         if any(found.values()):
             break
     for line, matches in found.items():
-        if len(matches) > 1:
-            raise InputError(f"{path}: {line} can be {matches[0].path} or {matches[1].path}: add its folder")
+        paths = sorted({video.path for video in matches})
+        if len(paths) > 1:
+            raise InputError(f"{path}: {line} can be {paths[0]} or {paths[1]}: add its folder")
     unknown = [line for line in lines if not found[line]]
     if len(unknown) == len(lines):
         raise InputError(f"{path} names none of the videos: write them as {videos[0].name}, one per line")
     if unknown:
         report("", f"{len(unknown):,} names of the list are not among the videos: {abbreviate(unknown)}")
     return sorted({video for matches in found.values() for video in matches})
-
-
-def find_listed(by_file: dict[str, list], name: str) -> list[Video]:
-    """Return the videos whose name is the end of this name, or this name the end of theirs."""
-    name = "/" + without_suffix(name_key(name).replace("\\", "/"))
-    paths = {video: "/" + name_key(video.name) for video in by_file.get(name.rpartition("/")[2], ())}
-    exact = [video for video, path in paths.items() if name == path]
-    return exact or [video for video, path in paths.items() if name.endswith(path) or path.endswith(name)]
 
 
 # ------------------------------------------------------------------------------ 4. Data of a run
@@ -443,6 +465,7 @@ def load_videos(args: argparse.Namespace) -> Data:
     print_videos(args, videos, action_names)
     train, test = split_videos(videos, args.split, args.seed)
     print_split(args.split, train, test)
+    print_copies(train, test)
     return Data(train, test, action_names, usual_frame_rate(train))
 
 
@@ -458,6 +481,9 @@ def print_videos(args: argparse.Namespace, videos: list[Video], action_names: li
     if len(found) == 1:
         report("", f"All videos show one action, {found[0]}: so the accuracy of 100 % means nothing. Is "
                "--data_path the folder of the class folders?")
+    elif len({re.sub("[0-9]", "", name) for name in found}) == 1:
+        report("", "These names differ only in their digits: are they the actions? Folders of people or of "
+               "parts of the data set belong below the class folders")
 
 
 def print_split(split: str, train: list[Video], test: list[Video]) -> None:
@@ -476,11 +502,6 @@ def print_split(split: str, train: list[Video], test: list[Video]) -> None:
             report("", f"No {side} video: {', '.join(missing)}")
     chance = max(1 / len(actions), max(Counter(video.action for video in test).values()) / len(test))
     report("", f"chance level: {chance:.1%}; each test video counts {1 / len(test):.2%}")
-    print_sources(train, test)
-
-
-def print_sources(train: list[Video], test: list[Video]) -> None:
-    """Print how many sources there are, and how many test videos have one that is also in training."""
     trained, tested = ({video.source for video in side if video.source} for side in (train, test))
     shared = sum(video.source in trained for video in test)
     unknown = sum(not video.source for video in (*train, *test))
@@ -496,9 +517,36 @@ def print_sources(train: list[Video], test: list[Video]) -> None:
                "test may share sources. Use folders <Action>/<source>/<video> or a column source")
 
 
+def print_copies(train: list[Video], test: list[Video]) -> None:
+    """Print how many test videos are the same file as a training video, and name files under two actions."""
+    videos, firsts, shared, mixed = (*train, *test), {}, [], []
+    sizes = {video.path: os.path.getsize(video.path) for video in videos}
+    counts = Counter(sizes.values())
+    contents = {path: hash_file(path) if counts[size] > 1 else path for path, size in sizes.items()}
+    for index, video in enumerate(videos):
+        first = firsts.setdefault((contents[video.path], video.start, video.end), index)
+        pair = f"{videos[first].name} and {video.name}"
+        if first < len(train) <= index:
+            shared.append(pair)
+        if videos[first].label != video.label:
+            mixed.append(pair)
+    if shared:
+        report("", f"{len(shared):,} of the {len(test):,} test videos are the same file as a training video "
+               f"({abbreviate(shared)}): this is not a fair test. Keep one of each")
+    if mixed:
+        report("", f"The same file under two actions: {abbreviate(mixed)}. Each video has one action")
+
+
+def hash_file(path: str) -> str:
+    """Return size and hash of a file; its path if it cannot be read. 16 MB tell even long videos apart."""
+    with contextlib.suppress(OSError), open(path, "rb") as file:
+        return f"{os.path.getsize(path)} {hashlib.sha256(file.read(1 << 24)).hexdigest()}"
+    return path
+
+
 def usual_frame_rate(videos: list[Video]) -> float | None:
     """Return the most common frame rate of up to 100 files, None if there is none. Report other rates."""
-    files = [video.path for video in videos if os.path.isfile(video.path)]
+    files = list(dict.fromkeys(video.path for video in videos if os.path.isfile(video.path)))
     rates = list(filter(None, map(frame_rate, files[::math.ceil(len(files) / 100) or 1])))
     # phones write 29.4, 29.7, ...: near ones count as one
     usual = max(rates, key=lambda rate: sum(abs(rate - other) < 1 for other in rates), default=None)
@@ -519,9 +567,8 @@ DEMO_FRAMES, DEMO_SIZE = 10, 40  # frames in a clip, and their height and width 
 def make_demo_data(data_path: str) -> None:
     """Make a small data set in the form of UCF101's frame folders, unless it is there; nothing is downloaded.
 
-    A disc cut from one of scikit-learn's two photographs moves over the other. It may be anywhere along its
-    line at any moment, whatever the action (it leaves on one side and comes in on the other), so that no
-    single frame gives the action away. All clips of a group take their pictures from about one place.
+    A disc cut from one of scikit-learn's two photographs moves over the other. It may be anywhere at any
+    moment, so no single frame gives the action away. A group takes its pictures from about one place.
     """
     if RANK == 0 and not os.path.exists(data_path):
         print(f"Demo    making its videos in\n        {data_path}")

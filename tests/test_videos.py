@@ -53,6 +53,9 @@ LAYOUTS = {  # files below data_path: {name: (action, source)}
         ["Bend/anna 1.mov", "Bend/Ben.final.MP4", "Bend/001.mp4", "Wave/001.mp4", f"Wave/{NFD}.mp4"],
         {"Bend/anna 1": ("Bend", ""), "Bend/Ben.final": ("Bend", ""), "Bend/001": ("Bend", ""),
          "Wave/001": ("Wave", ""), f"Wave/{NFC}": ("Wave", "")}),
+    "actions with a word of one side": (
+        ["training dog/1.mov", "on a train/1.mov"],
+        {"training dog/1": ("training dog", ""), "on a train/1": ("on a train", "")}),
     "source folders; one with the name of its class is none": (
         ["Bend/anna/1.mov", "Bend/Ben/1.mov", "Wave/anna/1.mov", "Wave/wave/2.mov"],
         {"Bend/anna/1": ("Bend", "anna"), "Bend/Ben/1": ("Bend", "ben"), "Wave/anna/1": ("Wave", "anna"),
@@ -70,9 +73,6 @@ LAYOUTS = {  # files below data_path: {name: (action, source)}
          "Wave/2/x1.tif", "Wave/3/x1.TIFF", "Wave/4/1.jfif", "Wave/5.avi/1.jpg"],
         {"Bend/anna": ("Bend", ""), "Bend/Ben 2": ("Bend", ""), "Wave/anna/1": ("Wave", "anna"),
          "v_Wave_g01_c01": ("Wave", "g1"), **{f"Wave/{n}": ("Wave", "") for n in (2, 3, 4, 5)}}),
-    "a video as folder and as file": (
-        ["Bend/1.mov", "Bend/1/frame000001.jpg", "v_Bend_g01_c01.avi", "v_Bend_g01_c01/frame000001.jpg"],
-        {"Bend/1": ("Bend", ""), "v_Bend_g01_c01": ("Bend", "g1")}),
     "train and val folders": (
         ["train/Bend/1.mov", "Val/Bend/1.mov", "Val/Bend/anna/2.mov", "train/v_Wave_g01_c01.avi"],
         {"train/Bend/1": ("Bend", ""), "Val/Bend/1": ("Bend", ""), "Val/Bend/anna/2": ("Bend", "anna"),
@@ -88,12 +88,15 @@ def test_videos_are_found_where_they_lie(tmp_path, capsys, files, expected):
 
 
 SKIPPED = {
-    "other files and broken links: 3": ["notes.md", "Bend/list.txt", "Bend/001/gt/1.txt"],
+    "other files .txt: 3": ["notes.txt", "Bend/list.txt", "Bend/001/gt/1.txt"],
+    "other files .asf: 1": ["Jog/1.asf"],
+    "class folders without a video (Jog, Run, a, models): 4": [],
     "videos or frame folders in no class folder: 2": ["film.mp4", "Jump/1.png", "Jump/a/2.mp4"],
     "videos deeper than <Action>/<source>/<video>: 1": ["Bend/anna/monday/1.mov"],
     "images without a number, of another series, or beside videos: 3": ["cover.jpg", "Bend/1.png",
                                                                         "Run/cover.jpg"],
     "folders too deep: 1": ["a/b/c/d/e/1.mov"],
+    "files whose frames are in a folder beside: 2": ["Bend/001.mov", "v_a_g1_c1.avi", "v_a_g1_c1/a1.png"],
     "hidden files and folders: 6": [".DS_Store", "Bend/._1.mov", ".trash/2.mov", "__MACOSX/Bend/1.mov",
                                     "Bend/@eaDir/1.mov/thumb1.jpg", "models/first/fig_UCF101_CRNN.png"],
 }
@@ -101,7 +104,7 @@ SKIPPED = {
 
 def test_what_is_skipped_is_counted_by_reason_in_one_line(tmp_path, capsys):
     tree(tmp_path, "Bend/001/1.jpg", "Bend/2.mov", *(path for paths in SKIPPED.values() for path in paths))
-    assert names_of(find_videos(str(tmp_path))) == ["Bend/001", "Bend/2", "Jump/a/2"]
+    assert names_of(find_videos(str(tmp_path))) == ["Bend/001", "Bend/2", "Jump/a/2", "v_a_g1_c1"]
     out = printed(capsys)
     assert out.count("Skipped") == 1 and all(reason in out for reason in SKIPPED), out
 
@@ -124,7 +127,8 @@ SIDES = {  # what is refused with the folders and both remedies
     "rawframes": ["rawframes_train/Bend/1/1.jpg", "rawframes_val/Bend/1/1.jpg"],
     "sides in other words, and a folder beside": ["UCF_train/Bend/1.mov", "UCF_val/Bend/2.mov", "x/y/1.mov"],
     "trainset, testset": ["trainset/Bend/1.mp4", "testset/Bend/1.mp4"],
-    "a side among actions": ["Bend/1.mov", "images_val/3.mov"],
+    "a side among actions": ["Bend/1.mov", "val/3.mov"],
+    "sides among actions": ["Bend/1.mov", "val images/2.mov", "train images/Bend/1.mov"],
     "loose files in both": ["train/1.mov", "train/2.mov", "test/1.mov"],
 }
 REFUSED_FOLDERS |= {name: (files, "another --data_path, or a table .*split",
@@ -196,7 +200,7 @@ def test_any_tree_of_files_is_read_or_refused(tmp_path):
 IN_TABLES = ["a/1.mov", "b/2.mp4", "b, c/3 Über.mov", "frames 4/img_1.png", "UCF/v_Wave_g01_c02.avi"]
 TABLES = {  # a table of these: {name: (action, source)}
     "in the usual form": (
-        ",video,action,x,x\n0,a/1.mov,Bend\n\n1,b/2.mp4,Wave\n", {"a/1": ("Bend", ""), "b/2": ("Wave", "")}),
+        ",video,action,x,y\n0,a/1.mov,Bend\n\n1,b/2.mp4,Wave\n", {"a/1": ("Bend", ""), "b/2": ("Wave", "")}),
     "in Hugging Face's": ("file_name,label\na/1.mov,Bend\n", {"a/1": ("Bend", "")}),
     "with semicolons": ("action ; video\nBend ; a/1.mov\nBend;b, c/3 Über.mov \n",
                         {"a/1": ("Bend", ""), "b, c/3 Über": ("Bend", "")}),
@@ -211,23 +215,46 @@ TABLES = {  # a table of these: {name: (action, source)}
     "with sources, UCF101's where the column is empty": (
         "video,action,source\na/1.mov,Bend,Anna\nUCF/v_Wave_g01_c02.avi,Wave,\n",
         {"a/1": ("Bend", "anna"), "v_Wave_g01_c02": ("Wave", "g1")}),
+    "with parts of recordings, which are their sources": (
+        "video,start,end,action,source\na/1.mov,0.50,2,Bend,\n./a/1.mov,1:02.5,,Wave,\na/1.mov,,,Jump,\n"
+        "frames 4,,,Bend,\nb/2.mp4,,00:01:00.1,Bend,Anna\nUCF/v_Wave_g01_c02.avi,80000,80001,Wave,\n",
+        {"a/1@0.5-2": ("Bend", "a/1"), "a/1@62.5-": ("Wave", "a/1"), "a/1": ("Jump", "a/1"),
+         "frames 4": ("Bend", "frames 4"), "b/2@0-60.1": ("Bend", "anna"),
+         "v_Wave_g01_c02@80000-80001": ("Wave", "g1")}),
+    "of Windows, with paths of the home folder": (
+        "video,action\nb\\2.mp4,Wave\n~/a/1.mov,Bend\n", {"b/2": ("Wave", ""), "/home/a/1": ("Bend", "")}),
+    "with decimal commas": ("video;start;end;action\na/1.mov;12,5;1:00,25;Bend\n",
+                            {"a/1@12.5-60.25": ("Bend", "a/1")}),
 }
 
 
 @pytest.mark.parametrize("content, expected", TABLES.values(), ids=TABLES)
-def test_a_table_names_videos_and_their_actions(tmp_path, capsys, content, expected):
-    table = write(tree(tmp_path, *IN_TABLES) / "videos.csv", content)
+def test_a_table_names_videos_and_their_actions(tmp_path, capsys, monkeypatch, content, expected):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path / "home"))
+    table = write(tree(tmp_path, *IN_TABLES, "home/a/1.mov") / "videos.csv", content)
     found = find_videos(str(table))
-    assert {video.name: (video.action, video.source) for video in found} == expected
-    assert all(os.path.exists(video.path) for video in found) and "Skipped" not in printed(capsys)
+    assert {video.name.replace(tmp_path.as_posix(), ""): (video.action, video.source)
+            for video in found} == expected
+    assert all(os.path.exists(video.path) for video in found)
+    out = printed(capsys)
+    assert "Skipped" not in out and ("not used: x, y" in out) == ("x,y" in str(content))
 
 
 BAD_TABLES = {
-    "a missing file": ("video,action\na/1.mov,Bend\n\ngone.mov,Bend\n", "line 4: .*gone.mov: No such file"),
+    "missing files": ("video,action\na/1.mov,Bend\n\n" + "no.mov,Bend\n" * 4,
+                      "4 of 5 files .* line 4: no.mov, line 5: no.mov, line 6: no.mov, ..."),
     "no video": ("video,action\n,Bend\n", "line 2: the column video is empty"),
     "no action": ("video,action\na/1.mov,Bend\nb/2.mp4\n", "line 3: the column action is empty"),
     "a blank action": ('video,action\na/1.mov," "\n', "line 2: the column action is empty"),
-    "a video twice": ("video,action\na/1.mov,Bend\n./a/1.mov,Bend\n", "line 3: ./a/1.mov is also in line 2"),
+    "a video twice": ("video,action\na/1.mov,Bend\na/../a/1.mov,Wave\n", "line 3: a/../a/1.mov is also in "
+                      "line 2: a video, .* has one row and one action"),
+    "a part twice": ("video,action,start\na/1.mov,A,1\na/1.mov,B,0:01.0\n", "line 3: .* is also in line 2"),
+    "times of frames": ("video,action,start\nframes 4,Bend,1\n", "line 2: frames 4 .* have no seconds"),
+    **{times: (f"video,action,start,end\na/1.mov,Bend,{times}\n", "line 2: start .* must be times")
+       for times in ("abc,", "-1,2", "nan,", ",inf", "2,2", "3,2.5", "0:0:0:1,", ",0", '"1,5",')},
+    "its frames, too": ("video,action\nb/2,Wave\nb/2.mp4,Bend\n", "line 3: b/2.mp4 is also in line 2"),
+    "zeros": ("video,action\na/1.mov\0,Bend\n", "1 of 1 files cannot"),
     "an unknown split": ("video,action,split\na/1.mov,Bend,train\nb/2.mp4,Bend,dev\n", "line 3: .*'dev'"),
     "no split": ("video,action,split\na/1.mov,Bend,train\nb/2.mp4,Bend,\n", "line 3: .*'', not train or"),
     "missing columns": ("path,action\na/1.mov,Bend\n", "line 1 must name .* it has path, action"),
@@ -242,7 +269,8 @@ BAD_TABLES = {
 
 @pytest.mark.parametrize("content, message", BAD_TABLES.values(), ids=BAD_TABLES)
 def test_an_error_in_a_table_names_the_line(tmp_path, content, message):
-    table = write(tree(tmp_path, *IN_TABLES) / "videos.csv", content)
+    tree(tmp_path, *IN_TABLES, "b/2/1.png")
+    table = write(tmp_path / "videos.csv", content)
     with pytest.raises(InputError, match=f"videos.csv.*{message}"):
         find_videos(str(table))
 
@@ -253,6 +281,18 @@ def test_the_sources_of_a_table_are_held_out(tmp_path, capsys):
     data = load(write(tmp_path / "t.csv", "\n".join(["video,action,source", *lines])), split="group")
     assert len(all_of(data.train, "source")) == 4 and len(all_of(data.test, "source")) == 1
     assert "sources: 4 in training, 1 in the test (person 0), 0 in both" in printed(capsys)
+
+
+def test_parts_of_recordings_are_split_by_recording_or_by_a_list(tmp_path):
+    days = [f"day{n}.mp4" for n in range(1, 5)]
+    rows = [f"{day},{start},{start + 2.5},{action}" for day in days for start, action in enumerate("ABA")]
+    table = write(tree(tmp_path, *days) / "t.csv", "\n".join(["video,start,end,action", *rows]))
+    data = load(table, split="group")
+    assert len(all_of(data.train, "path")) == 3 and len(all_of(data.test, "path")) == 1
+    assert {(video.start, video.end) for video in data.test} == {(0, 2.5), (1, 3.5), (2, 4.5)}
+    data = load(table, split=str(write(tmp_path / "list.txt", "/x/day2.mp4\nday3@1-3.5")))
+    assert names_of(data.test) == data.record["test_videos"] == [
+        "day2@0-2.5", "day2@1-3.5", "day2@2-4.5", "day3@1-3.5"]
 
 
 @pytest.mark.parametrize("sides, test", [("train test", "test"), ("Train Validation", "Validation"),
@@ -396,8 +436,10 @@ def test_official_splits(ucf101, split, first):
     train, test = ({int(re.search("_g([0-9]+)_", name)[1]) for name in names_of(side)}
                    for side in split_videos(ucf101, split, 42))
     assert test == set(range(first, first + 7)) and train == set(range(1, 26)) - test
-    with pytest.raises(InputError, match=f"--split {split} is for UCF101"):
-        split_videos(labelled({(a, g): 1 for a in "AB" for g in range(1, 26)}), split, 42)
+    garden = [ucf101[0]._replace(source=f"{ucf101[0].action} garden"), *ucf101[1:]]  # the source of a table
+    for others in (labelled({(a, g): 1 for a in "AB" for g in range(1, 26)}), garden):
+        with pytest.raises(InputError, match=f"--split {split} is for UCF101"):
+            split_videos(others, split, 42)
 
 
 @pytest.mark.parametrize("train, test", [("train", "test"), ("training", "val"), ("Train", "valid"),
@@ -510,6 +552,23 @@ def test_the_start_says_how_many_test_videos_share_a_source_with_training(tmp_pa
     out = printed(capsys)
     assert "1 of the 4 test videos (25.0%) have a source" in out and "--split group" not in out
     assert "The source of 2 of 6 videos is unknown" in out
+
+
+def test_the_start_names_files_that_are_there_twice(tmp_path, capsys):
+    tree(tmp_path, "train/Bend/1/1.jpg", "test/Wave/1/1.jpg")  # folders have no bytes
+    for path, content in (("train/Bend/a", "AA"), ("test/Bend/a (1)", "AA"), ("train/Wave/same", "AA"),
+                          ("test/Wave/size", "BB"), ("train/Wave/c", "C"), ("train/Wave/c (1)", "C")):
+        write(tree(tmp_path, f"{path}.avi") / f"{path}.avi", content)
+    load(tmp_path, split="given")
+    out = printed(capsys)
+    assert "1 of the 3 test videos are the same file as a training video (train/Bend/a and test/Bend/a" in out
+    assert "under two actions: train/Bend/a and train/Wave/same. Each" in out
+
+
+def test_the_start_asks_whether_names_that_differ_in_digits_are_actions(tmp_path, capsys):
+    for names, asked in ((["fold1", "fold2"], True), (["Wave1", "Bend2"], False), (["7"], False)):
+        load(tree(tmp_path / names[0], *(f"{name}/Bend/{n}.mov" for name in names for n in range(4))))
+        assert ("differ only in their digits: are they the actions?" in printed(capsys)) == asked
 
 
 def test_the_frame_rate_is_the_most_common_of_training_if_it_makes_sense(tmp_path, capsys):
