@@ -75,6 +75,19 @@ def test_the_best_epoch_predicts_every_video_of_the_training(model, trained, sma
                      r" +\(the test videos chose this epoch", out, re.M)
 
 
+def test_the_code_in_the_folder_of_the_model_predicts(trained, small_data, tmp_path):
+    """A learner edits a copy of functions.py, here with an import of what other copies do not have."""
+    for folder in ("Conv3D", "CRNN"):
+        shutil.copytree(REPO / folder, tmp_path / folder, ignore=shutil.ignore_patterns("model_ckpt*"))
+    path, script = tmp_path / "CRNN" / "functions.py", tmp_path / "CRNN" / "UCF101_CRNN.py"
+    path.write_text(path.read_text().replace("return self.fc2(X)", "return 0 * self.fc2(X)") + "NEW = 1\n")
+    script.write_text(script.read_text().replace("from functions import (", "from functions import (  NEW,"))
+    shutil.copy(REPO / "check_model_prediction.py", tmp_path)
+    words = ["--save_model_path", trained("CRNN"), "--video", small_data / "jpegs" / "v_Punch_g03_c01"]
+    out = run(sys.executable, tmp_path / "check_model_prediction.py", *words).stdout
+    assert out.count(" 33.3%") == 3 and predict(*words).stdout.count(" 33.3%") < 3
+
+
 def test_videos_that_came_after_the_training_are_new(trained, small_data, tmp_path):
     for path in (small_data / "jpegs").iterdir():  # UCF101 itself writes this action in two ways
         shutil.copytree(path, tmp_path / "data" / path.name.replace("Pushups", "PushUps"))
@@ -369,10 +382,11 @@ def test_an_output_that_cannot_be_written_is_refused_before_predicting(case, tra
 
 
 def test_a_list_that_cannot_be_written_beside_the_script_is_refused_first(trained, tmp_path, monkeypatch):
+    folder = trained("Conv3D")
     (tmp_path / "file").write_text("")
     monkeypatch.setattr(check_model_prediction, "REPO", tmp_path / "file")  # as in a read-only installation
-    monkeypatch.setattr(check_model_prediction, "predict", None)
-    done = predict("--save_model_path", trained("Conv3D"), check=False)
+    monkeypatch.setattr("functions.predict", None)
+    done = predict("--save_model_path", folder, check=False)
     assert_refused(done, "--output FILE is needed", str(tmp_path / "file"))
 
 
