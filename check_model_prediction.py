@@ -55,7 +55,7 @@ class Trained(NamedTuple):
     action_names: list[str]  # by class index
     sides: dict[str, str]  # {name of a video: train or test}, as far as the checkpoint records it
     frame_rate: float | None  # of the training files
-    trained_on: str = ""  # data_path of the training
+    paths: dict[str, str]  # {name of a video of the training or test: its real path then}
 
 
 # ------------------------------------------------------------------------------ 1. Options
@@ -233,7 +233,7 @@ def load_model(options: argparse.Namespace, device: torch.device) -> Trained:
         raise runs.InputError(f"{path} holds its actions, sizes and frames: leave out flags for raw weights")
     script = import_script(name)
     args = argparse.Namespace(**runs.saved_args(checkpoint, script.PARAMETERS))
-    T, trained_on = len(functions.select_frames(args)), args.data_path
+    T = len(functions.select_frames(args))
     args.begin_frame = options.begin_frame or args.begin_frame
     args.skip_frame = options.skip_frame or args.skip_frame
     args.end_frame = args.begin_frame + T * args.skip_frame
@@ -249,7 +249,7 @@ def load_model(options: argparse.Namespace, device: torch.device) -> Trained:
     sides = {key(video): side for key in (videos.name_key, str) for side in ("train", "test")
              for video in checkpoint.get(f"{side}_videos", [])}
     return Trained(name, runs.parallelize(model, device), args, checkpoint["action_names"], sides,
-                   checkpoint.get("frame_rate"), trained_on)
+                   checkpoint.get("frame_rate"), checkpoint.get("video_paths", {}))
 
 
 # ------------------------------------------------------------------------------ 3. A list of all videos
@@ -270,7 +270,7 @@ def predict_list(options: argparse.Namespace, trained: Trained, device) -> None:
         loader = functions.make_loader(dataset, args, shuffle=False)
         log_probabilities, _ = functions.predict(trained.model, device, loader, args.clips)
     sides = find_trained_videos(listed, trained)
-    report_uncertain_list(options, trained, listed, sides)
+    report_other_rates(options, trained, listed, sides)
     confidence, predicted = log_probabilities.exp().max(1)
     table = pd.DataFrame({
         "filename": [video.name for video in listed],
@@ -295,54 +295,43 @@ def predict_list(options: argparse.Namespace, trained: Trained, device) -> None:
 def find_trained_videos(listed: list[videos.Video], trained: Trained) -> list[str]:
     """Return train, test or new for each video; unknown if the checkpoint does not record training videos.
 
-    A video in the training's folder is recognised by its path there, one of UCF101 by its name. Any other
-    counts as the training's video of its name, unless that one is still there and has another size.
+    A video is recognised by its real path. Any other counts as the training's video of its name, but outside
+    UCF101 not if that one is still there and has another size.
     """
-    root = data_folder(trained.trained_on)
-    same_data = os.path.realpath(trained.args.data_path) == os.path.realpath(trained.trained_on)
-    other, found = "new" if "train" in trained.sides.values() else "unknown", []
+    other, found, by_name = "new" if "train" in trained.sides.values() else "unknown", [], 0
+    places = {place_of(name, path): name for name, path in trained.paths.items()}
     for video in listed:
-        folder, file = os.path.split(video.path)
-        place = Path(os.path.realpath(folder), videos.without_suffix(file))
-        by_name = same_data or videos.VIDEO_NAME.fullmatch(video.name)
-        inside = place.is_relative_to(root)
-        name = place.relative_to(root).as_posix() if inside and not by_name else video.name
-        side = trained.sides.get(name) or trained.sides.get(videos.name_key(name), other)
-        if not by_name and not inside and is_another(Path(video.path), root / name):
-            side = other
-        found.append(side)
+        side = trained.sides.get(places.get(place_of(video.name, video.path)))
+        namesake = trained.paths.get(video.name, "")
+        if not side and (videos.VIDEO_NAME.fullmatch(video.name) or not os.path.exists(namesake)
+                         or size_of(video.path) == size_of(namesake)):
+            side = trained.sides.get(video.name) or trained.sides.get(videos.name_key(video.name))
+            by_name += bool(side)
+        found.append(side or other)
+    if by_name:
+        runs.report("Split", f"by name for {by_name:,} of {len(listed):,} videos: they are not the files "
+                    "of the training, but have their names (and their sizes, if those files still exist; "
+                    "videos of UCF101 only their names)")
     return found
 
 
-def data_folder(data_path: str) -> Path:
-    """Return the folder of data_path, which may be a table in it."""
-    path = Path(os.path.realpath(data_path))
-    return path.parent if path.suffix.lower() in (".csv", ".tsv") else path
+def place_of(name: str, path: str) -> tuple[str, str]:
+    """Return a video's real path, and the times of a part of a recording, which are in its name behind @."""
+    return os.path.realpath(path), name.rpartition("/")[2].partition("@")[2]
 
 
-def is_another(path: Path, namesake: Path) -> bool:
-    """Return whether the training's video, a path without suffix, is still there and has another size."""
-    if path.is_file() and videos.without_suffix(path.name) != path.name:
-        namesake = namesake.with_name(namesake.name + path.suffix)
-    if not namesake.exists():
-        return False
-    ours, theirs = (sum(frame.stat().st_size for frame in video.iterdir()) if video.is_dir()
-                    else video.stat().st_size for video in (path, namesake))
-    return ours != theirs
+def size_of(path: str) -> int:
+    return sum(map(os.path.getsize, Path(path).iterdir() if os.path.isdir(path) else [path]))
 
 
-def report_uncertain_list(options, trained: Trained, listed: list[videos.Video], sides: list[str]) -> None:
-    """Print if videos were recognised by name only, and if new ones have another frame rate."""
-    folder, root = data_folder(trained.args.data_path), data_folder(trained.trained_on)
-    if not folder.is_relative_to(root) and "train" in trained.sides.values():
-        runs.report("Split", f"by name: a video counts as train or test if {trained.trained_on} had a video "
-                    "of this name (and of this size, if that video still exists)")
+def report_other_rates(options, trained: Trained, listed: list[videos.Video], sides: list[str]) -> None:
+    """Print how many new videos have another frame rate than the training's."""
     new = [video.path for video, side in zip(listed, sides, strict=True) if side == "new"]
-    fast = sum(bool(fit_frame_rate(trained, path, options)[1]) for path in new)
-    if fast:
-        runs.report("Rate", f"{fast:,} of {len(new):,} new videos have another frame rate than the "
-                    "training's: movements look faster or slower. --video corrects this; for a list use "
-                    "--skip_frame")
+    others = sum(bool(fit_frame_rate(trained, path, options)[1]) for path in new)
+    if others:
+        runs.report("Rate", f"{others:,} of {len(new):,} new videos have another frame rate than the "
+                    "training's: movements look faster or slower. For a higher rate use --skip_frame, or "
+                    "--video")
 
 
 # ------------------------------------------------------------------------------ 4. Any video

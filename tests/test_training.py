@@ -196,14 +196,16 @@ def test_a_checkpoint_tells_all_that_prediction_needs(model, trained, small_data
     folder = trained(model)
     checkpoint = load(folder / f"{model}_epoch2.pth")
     assert set(checkpoint) == {"name", "model", "args", "action_names", "epoch", "test_loss", "test_score",
-                               "train_videos", "test_videos", "frame_rate"}
+                               "train_videos", "test_videos", "video_actions", "video_paths", "frame_rate"}
     assert checkpoint["name"] == model and checkpoint["epoch"] == 2
     assert set(checkpoint["args"]) == set(MODULES[model].PARAMETERS)
     assert not any(key.startswith("module.") for key in checkpoint["model"])
     assert checkpoint["action_names"] == ACTIONS
     assert len(checkpoint["train_videos"]) == 18 and len(checkpoint["test_videos"]) == 6
-    names = {path.name for path in (small_data / "jpegs").iterdir()}
-    assert {*checkpoint["train_videos"], *checkpoint["test_videos"]} == names
+    paths = {path.name: str(path) for path in (small_data / "jpegs").iterdir()}
+    assert checkpoint["video_paths"] == paths
+    assert {*checkpoint["train_videos"], *checkpoint["test_videos"]} == paths.keys()
+    assert checkpoint["video_actions"] == {name: name.split("_")[1] for name in paths}
     assert checkpoint["test_score"] == histories(folder)["test_score"][1]
     assert checkpoint["test_loss"] == histories(folder)["test_loss"][1]
     assert checkpoint["frame_rate"] is None  # frame folders have none
