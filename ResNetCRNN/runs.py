@@ -450,12 +450,15 @@ def refuse_changes(args: argparse.Namespace, saved: dict, checkpoint: dict, data
     if checkpoint["action_names"] != data_record["action_names"]:
         changed.append("the action names")
     elif not changed:
+        actions = data_record["video_actions"]
+        actions_before = checkpoint.get("video_actions", actions)  # older checkpoints do not have them
         for key in ("train_videos", "test_videos"):
             names = set(data_record[key])
             before = set(checkpoint.get(key, names))  # older checkpoints have no train_videos
-            if names != before:
+            relabelled = sum(actions[name] != actions_before[name] for name in names & before)
+            if names != before or relabelled:
                 changed.append(f"the {key.replace('_', ' ')}: {len(names - before):,} new, "
-                               f"{len(before - names):,} missing")
+                               f"{len(before - names):,} missing, {relabelled:,} with another action")
         if changed and saved["split"] != args.split:
             changed.insert(0, f"--split {saved['split']} -> {args.split}")
     if changed:

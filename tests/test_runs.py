@@ -455,6 +455,18 @@ def test_added_and_removed_videos_are_noticed_on_either_side(small_data, tmp_pat
                    "the test videos: 0 new, 1 missing")
 
 
+def test_exchanged_actions_are_noticed(small_data, tmp_path):
+    table, swap = tmp_path / "videos.csv", {"Biking": "Punch", "Punch": "Biking"}
+    rows = [f"{path},{path.name.split('_')[1]}" for path in sorted((small_data / "jpegs").iterdir())]
+    table.write_text("\n".join(["video,action", *rows]))
+    flags = ["--data_path", table, "--split", "random", "--resume"]
+    train("CRNN", small_data, tmp_path / "out", *flags, "--epochs", "1")
+    rows = [f"{path},{swap.get(action, action)}" for path, action in (row.split(",") for row in rows)]
+    table.write_text("\n".join(["video,action", *rows]))
+    done = train("CRNN", small_data, tmp_path / "out", *flags, check=False)
+    assert_refused(done, "the train videos: 0 new, 0 missing, 1", "the test videos", " with another action")
+
+
 # ------------------------------------------------------------------------------ checkpoints, old and new
 
 
@@ -472,7 +484,7 @@ def test_a_checkpoint_of_an_older_parameter_set_resumes_and_predicts_as_before(t
         checkpoint = load(path)
         for key in ("clips", "augment", "lr_schedule", "cache_gb"):
             del checkpoint["args"][key]
-        for key in ("train_videos", "frame_rate", "name"):
+        for key in ("train_videos", "video_actions", "video_paths", "frame_rate", "name"):
             del checkpoint[key]
         torch.save(checkpoint, path)
     video = small_data / "jpegs" / "v_Punch_g03_c01"
