@@ -134,9 +134,9 @@ def run(main: Callable[[], None], resumes: bool = True) -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # log files grow line by line; any file name can be printed
             stream.reconfigure(line_buffering=True, errors="backslashreplace")
+    store = None
     try:
-        if TORCHRUN:
-            join_processes()
+        store = join_processes() if TORCHRUN else None
         main()
         if TORCHRUN:
             dist.destroy_process_group()
@@ -152,7 +152,10 @@ def run(main: Callable[[], None], resumes: bool = True) -> None:
         message = explain(error)
         if not message:
             raise
-        end_process(f"Error: {message}", 1)
+        with contextlib.suppress(RuntimeError):  # the process that holds the store may have ended
+            if store and store.add(ascii(message), 1) > 1:  # another process has printed it
+                message = ""
+        end_process(message and f"Error: {message}", 1)
 
 
 # what torch raises as a plain RuntimeError or ValueError: a part of its text, and what to tell the user
@@ -234,8 +237,8 @@ def parallelize(model: nn.Module, device: torch.device) -> nn.Module:
     return nn.DataParallel(model)
 
 
-def join_processes() -> None:
-    """Join the processes that torchrun started. Only rank 0 prints."""
+def join_processes() -> dist.Store:
+    """Join the processes that torchrun started. Only rank 0 prints. Returns the store that they share."""
     backend, gpu = "gloo", None
     if torch.cuda.is_available():
         backend, gpu = "nccl", torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
@@ -250,6 +253,7 @@ def join_processes() -> None:
                             timeout=timedelta(hours=2))  # some processes finish their features much earlier
     if RANK > 0:
         sys.stdout = open(os.devnull, "w", errors="backslashreplace")
+    return store
 
 
 # ------------------------------------------------------------------------------ 5. Files
@@ -417,8 +421,19 @@ def resume_training(args: argparse.Namespace, parameters: dict, name: str, model
                     data_record: dict) -> dict:
     """Load the last undamaged epoch of save_model_path. Return the history so far.
 
-    Raises InputError if the run had other parameters or videos.
+    Raises InputError if the run had other parameters or videos, or if torchrun's processes find other epochs.
     """
+    history = load_last_epoch(args, parameters, name, model, optimizer, data_record)
+    if TORCHRUN:
+        epochs = [0] * WORLD_SIZE
+        dist.all_gather_object(epochs, len(history["test_loss"]))
+        if len(set(epochs)) > 1:
+            raise InputError(f"the processes find epochs {epochs} in --save_model_path: it must be a folder "
+                             "that all machines share")
+    return history
+
+
+def load_last_epoch(args, parameters: dict, name: str, model, optimizer, data_record: dict) -> dict:
     folder = Path(args.save_model_path)
     epochs = saved_epochs(folder, name)
     for epoch in reversed(epochs):

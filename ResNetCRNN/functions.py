@@ -30,7 +30,14 @@ import torch.nn as nn
 import torch.nn.functional as F
 from torch.utils.data import ConcatDataset, DataLoader, Dataset, DistributedSampler
 
-from frames import UnreadableVideo, count_frames, estimate_frames, list_images, read_frames
+from frames import (
+    UnreadableVideo,
+    count_frames,
+    estimate_frames,
+    list_images,
+    read_frames,
+    refuse_system_error,
+)
 from runs import (
     RANK,
     TORCHRUN,
@@ -547,6 +554,7 @@ class KeptDataset(Dataset):
         try:
             arrays = np.load(self.paths[index], mmap_mode="r")  # (clips, ...): reads only what is used
         except (OSError, ValueError, EOFError) as error:
+            refuse_system_error(error, str(self.paths[index]))
             raise InputError(f"{self.paths[index]} is damaged: delete it to have it made again") from error
         X = arrays if self.clips > 1 and clip is None else arrays[clip or 0]
         return torch.from_numpy(X.copy()), self.videos[index].label
@@ -637,6 +645,9 @@ def write_arrays(args: argparse.Namespace, device, datasets: list[Dataset_CRNN],
     bar.close()
     if TORCHRUN:
         dist.barrier()
+        if not all(path.exists() for path in paths):
+            raise InputError("a process does not see what another one has kept: all machines must share "
+                             f"--save_model_path and --data_path. Or add {flag}")
     for dataset in datasets:
         report_short_videos(dataset)
 

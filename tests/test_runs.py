@@ -6,6 +6,7 @@ import os
 import pickle
 import re
 import runpy
+import shlex
 import shutil
 import signal
 import subprocess
@@ -605,6 +606,26 @@ def test_two_processes_train_as_one_and_test_each_video_once(model, small_data, 
     assert score == pytest.approx(checkpoint["test_score"])
     rounding = 1e-2 if model == "ResNetCRNN" else 1e-5  # its features are kept in half precision
     assert loss == pytest.approx(checkpoint["test_loss"], rel=rounding)
+
+
+APART = {  # of machines that share no folder: a model, the folder that has its run, what the one message says
+    "the first has epochs": ("CRNN", "out0", "the processes find epochs [2, 0] in --save_model_path"),
+    "the second fails alone": ("Conv3D", "out1", "out1 holds Conv3D_epoch"),
+    "each has the clips that it kept": ("CRNN", "elsewhere", "must share --save_model_path and --data_path"),
+}
+
+
+@posix
+@pytest.mark.parametrize("case", APART)
+def test_processes_that_do_not_share_a_folder_end_with_one_message(case, trained, small_data, tmp_path):
+    model, folder, words = APART[case]
+    shutil.copytree(trained(model), tmp_path / folder)
+    command = shlex.join(arguments("CRNN", small_data, tmp_path / "out", "--resume"))
+    command = command.replace(str(tmp_path / "out"), f"{tmp_path}/out$RANK")
+    err = run(sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--no-python",
+              "bash", "-c", f"exec {command}", check=False).stderr
+    [message] = re.findall("^Error: .*", err, re.M)
+    assert words in message
 
 
 def test_a_cluster_that_sets_some_of_torchruns_variables_starts_no_processes(monkeypatch):

@@ -1,5 +1,6 @@
 """Training and testing, on any loader and by the scripts: outputs, clips, what is kept, that models learn."""
 import argparse
+import errno
 import os
 import pickle
 import re
@@ -359,6 +360,23 @@ def test_a_damaged_file_is_named_and_only_what_is_missing_or_changed_is_made(tra
     now = {path: path.stat().st_mtime_ns for path in out.glob("clips_*/*")}
     assert len(now.keys() - times) == 1 and times.keys() <= now.keys()  # that of the changed video
     assert [path for path in times if now[path] != times[path]] == [damaged]
+
+
+@pytest.mark.parametrize("number", [errno.ENOENT, errno.EIO])
+def test_an_error_of_the_system_is_no_damage_of_a_kept_file(number, tmp_path, monkeypatch):
+    write_frames(tmp_path / "video", make_images(0, count=3))
+    video = Video("video", str(tmp_path / "video"), "Punch", "", label=0)
+    kept = functions.KeptDataset(functions.Dataset_CRNN([video], [1, 2], 8, 8), tmp_path)
+    if number == errno.EIO:  # as from a network drive that went away
+        np.save(kept.paths[0], np.zeros((1, 2, 3, 8, 8), np.uint8))
+        assert kept[0][0].shape == (2, 3, 8, 8)
+        monkeypatch.setattr(np, "load", partial(fail_with, number))
+    with pytest.raises(InputError, match=re.escape(f"{kept.paths[0]}: {os.strerror(number)}")):
+        kept[0]
+
+
+def fail_with(number: int, *_, **__) -> None:
+    raise OSError(number, os.strerror(number))
 
 
 def test_frames_instead_of_kept_features_can_be_cropped(small_data, tmp_path):
