@@ -15,6 +15,7 @@ The file is the same in Conv3D/, CRNN/ and ResNetCRNN/. Edit the one in Conv3D/ 
 import argparse
 import contextlib
 import hashlib
+import inspect
 import math
 import os
 import signal
@@ -616,8 +617,13 @@ def keep_arrays(args: argparse.Namespace, model: nn.Module, device, datasets: li
 
 
 def folder_name(dataset: Dataset_CRNN, encoder: ResCNNEncoder | None) -> str:
+    """Return a name that changes with the clips' form, the code that makes them, and the ResNet's weights."""
     digest = hashlib.sha256(repr((type(dataset).__name__, list(dataset.frame_numbers), dataset.clips,
                                   dataset.img_x, dataset.img_y, dataset.channels)).encode())
+    digest.update(Path(__file__).with_name("frames.py").read_bytes())
+    digest.update(Path(__file__).read_bytes().split(b"\n# ---")[1])  # section 1, so that models may be edited
+    for part in (Normalize, ResCNNEncoder.features) if encoder else ():
+        digest.update(inspect.getsource(part).encode())
     for tensor in encoder.resnet.state_dict().values() if encoder else ():
         digest.update(tensor.cpu().contiguous().numpy().tobytes())
     return f"{'features' if encoder else 'clips'}_{digest.hexdigest()[:16]}"

@@ -332,6 +332,21 @@ def test_what_would_take_too_much_is_not_kept_and_the_start_says_how_much(tmp_pa
     assert not list(tmp_path.iterdir())
 
 
+def test_after_an_edit_of_what_reads_clips_they_are_made_again(tmp_path, monkeypatch):
+    """But not after an edit of a model."""
+    dataset, names = functions.Dataset_CRNN([], [1, 2], 8, 8), []
+    monkeypatch.setattr(functions, "__file__", str(tmp_path / "functions.py"))
+    for file, line in (("frames.py", ""), ("frames.py", "import os"), ("functions.py", "class CNN3D("),
+                       ("functions.py", "def resize(")):
+        for name in ("frames.py", "functions.py"):
+            text = (REPO / "Conv3D" / name).read_text(encoding="utf-8")
+            edited = text.replace(f"\n{line}", f"\n\n{line}") if line and name == file else text
+            (tmp_path / name).write_text(edited, encoding="utf-8")
+        names.append(functions.folder_name(dataset, None))
+    original, reading, model, resizing = names
+    assert model == original and len({original, reading, resizing}) == 3
+
+
 def test_a_changed_picture_that_a_clip_holds_is_read_again(tmp_path):
     write_frames(tmp_path / "video", make_images(0, count=6))
     video = Video("video", str(tmp_path / "video"), "Punch", "")
