@@ -14,6 +14,7 @@ The file is the same in Conv3D/, CRNN/ and ResNetCRNN/. Edit the one in Conv3D/ 
 """
 import argparse
 import contextlib
+import copy
 import hashlib
 import inspect
 import math
@@ -197,16 +198,19 @@ class ClipSampler(DistributedSampler):
         return iter([(index, draws[index]) for index in super().__iter__()])
 
 
+# An epoch's seed is this times --seed, plus the epoch: without it, seed 42's second epoch would be seed 43's
+# first. CPUs use 32 bits of a seed: with this number, neighbouring seeds are far apart in these, too
+SEED_STEP = 2_654_435_761
+
+
 def make_loader(dataset: Dataset, args: argparse.Namespace, shuffle: bool) -> DataLoader:
     """Return batches for this process. batch_size is the whole batch, divided among the torchrun processes.
 
     shuffle=True gives one clip of each video, shuffle=False all clips, each video in one process only.
     """
-    if args.batch_size % WORLD_SIZE:
-        raise InputError(f"--batch_size {args.batch_size} cannot be divided among {WORLD_SIZE} processes")
     batch_size = args.batch_size // WORLD_SIZE
     if shuffle:
-        sampler = ClipSampler(dataset, WORLD_SIZE, RANK, seed=args.seed)
+        sampler = ClipSampler(dataset, WORLD_SIZE, RANK, seed=args.seed * SEED_STEP)
     else:
         sampler, batch_size = range(RANK, len(dataset), WORLD_SIZE), max(1, batch_size // args.clips)
     # kept clips are read faster than other processes hand them over, unless a GPU computes meanwhile
@@ -469,7 +473,7 @@ def train_one_epoch(model, device, train_loader, optimizer, epoch: int, args: ar
     Returns (mean loss, accuracy in 0..1) over the epoch, dropout on. InputError if the loss is not finite.
     """
     # every epoch from its own seed: a resumed run draws the dropout that the unbroken one would have
-    torch.manual_seed(args.seed + epoch + 1_000_000 * RANK)
+    torch.manual_seed(args.seed * SEED_STEP + epoch + 10_000 * RANK)
     model.train()
     sums = torch.zeros(3, device=device)  # of losses, right answers, clips; there, no step waits for them
     bar = progress_bar(train_loader, f"Epoch {epoch + 1}/{args.epochs} train")
@@ -594,6 +598,8 @@ def keep_arrays(args: argparse.Namespace, model: nn.Module, device, datasets: li
     data set of which something is missing is returned as it is.
     """
     first = datasets[0]
+    if write:
+        check_batches(args, model, device, first)
     encoder = model.module.encoder if getattr(args, "cache_features", False) else None  # of ResNetCRNN
     frame_bytes = 2 * 2048 if encoder else first.channels * first.img_x * first.img_y
     count = sum(map(len, datasets))
@@ -614,6 +620,15 @@ def keep_arrays(args: argparse.Namespace, model: nn.Module, device, datasets: li
         return kept
     return [new if all(path.exists() for path in new.paths) else dataset
             for new, dataset in zip(kept, datasets, strict=True)]
+
+
+def check_batches(args: argparse.Namespace, model: nn.Module, device, dataset: Dataset_CRNN) -> None:
+    """Raise at the start what would end the first epoch, after hours of decoding."""
+    if args.batch_size % WORLD_SIZE:
+        raise InputError(f"--batch_size {args.batch_size} cannot be divided among {WORLD_SIZE} processes")
+    if (math.ceil(len(dataset) / WORLD_SIZE) - 1) % (args.batch_size // WORLD_SIZE) == 0:
+        X, _ = dataset[0, 0]  # the last batch has one clip: BatchNorm may need more
+        copy.deepcopy(model.module).train()(X[None].to(device))
 
 
 def folder_name(dataset: Dataset_CRNN, encoder: ResCNNEncoder | None) -> str:

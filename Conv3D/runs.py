@@ -161,8 +161,8 @@ def run(main: Callable[[], None], resumes: bool = True) -> None:
 # what torch raises as a plain RuntimeError or ValueError: a part of its text, and what to tell the user
 WORKER_DIED = "DataLoader worker (pid"
 KNOWN_ERRORS = {
-    WORKER_DIED: "a process that reads videos was killed, usually because memory ran out: lower --batch_size "
-                 "or --num_workers (0 needs no shared memory)",
+    WORKER_DIED: "a process that reads videos was killed, usually because memory or Docker's shared memory "
+                 "ran out: lower --batch_size or --num_workers (0 needs no shared memory)",
     "can't allocate memory": OUT_OF_MEMORY,
     "shared memory": "there is too little shared memory: use --num_workers 0, or docker run --shm-size 8g",
     "more than 1 value per channel": "the last batch of an epoch has a single clip, and BatchNorm needs more "
@@ -178,7 +178,9 @@ def explain(error: Exception) -> str:
         return OUT_OF_MEMORY
     if isinstance(error, BrokenPipeError) and output_is_closed():
         return "the program that reads the output has ended"
-    return next((text for part, text in KNOWN_ERRORS.items() if part in str(error)), "")
+    # of a worker's error only the last line is its message, the others are its traceback
+    message = str(error).strip().rpartition("\n")[2]
+    return next((text for part, text in KNOWN_ERRORS.items() if part in message), "")
 
 
 def output_is_closed() -> bool:

@@ -154,8 +154,7 @@ def test_bad_input_ends_in_one_message_and_leaves_no_output(case, wrong, small_d
     flags, status, words = BAD_COMMANDS[case]
     flags = [flag.format(wrong=wrong) for flag in flags.split()]
     assert_refused(train("CRNN", small_data, tmp_path / "out", *flags, check=False), *words, status=status)
-    assert {path.suffix for path in tmp_path.rglob("*")} <= {"", ".npy"}  # clips may be kept, and a lock
-    assert not list(tmp_path.rglob("epoch_*"))
+    assert {path.suffix for path in tmp_path.rglob("*")} <= {""}  # no more than a lock
 
 
 def test_without_shared_memory_a_run_works_with_num_workers_0_and_says_so(small_data, tmp_path, monkeypatch):
