@@ -14,6 +14,7 @@ come from the checkpoint. The raw state dicts of the original tutorial do not
 hold them: use --img_x, --img_y and --frames. --demo uses the demo's checkpoints.
 """
 import argparse
+import filecmp
 import importlib
 import math
 import os
@@ -35,44 +36,13 @@ from PIL import Image
 
 REPO = Path(__file__).resolve().parent
 SCRIPTS = {"Conv3D": "UCF101_3DCNN", "CRNN": "UCF101_CRNN", "ResNetCRNN": "UCF101_ResNetCRNN"}
-sys.path[:0] = [str(REPO / folder) for folder in SCRIPTS]
+# unless they are there: another process of a DataLoader has them in the order that import_script chose
+sys.path[:0] = [str(REPO / folder) for folder in SCRIPTS if str(REPO / folder) not in sys.path]
 
-from frames import count_frames, frame_rate, frame_times, read_frames  # noqa: E402
-from functions import (  # noqa: E402
-    keep_arrays,
-    make_loader,
-    name_unreadable_videos,
-    predict,
-    select_frames,
-    spread_clips,
-)
-from runs import (  # noqa: E402
-    WORLD_SIZE,
-    InputError,
-    abbreviate,
-    atomic_file,
-    check_writable,
-    get_device,
-    join_counts,
-    load_checkpoint,
-    load_weights,
-    parallelize,
-    report,
-    run,
-    saved_args,
-    saved_epochs,
-)
-from videos import (  # noqa: E402
-    VIDEO_NAME,
-    Video,
-    find_videos,
-    is_ucf101,
-    label_videos,
-    load_action_names,
-    name_key,
-    scan_folder,
-    without_suffix,
-)
+import frames  # noqa: E402
+import functions  # noqa: E402
+import runs  # noqa: E402
+import videos  # noqa: E402
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # colour-blind safe
 
@@ -85,7 +55,7 @@ class Trained(NamedTuple):
     action_names: list[str]  # by class index
     sides: dict[str, str]  # {name of a video: train or test}, as far as the checkpoint records it
     frame_rate: float | None  # of the training files
-    trained_on: str = ""  # data_path of the training
+    paths: dict[str, str]  # {name of a video of the training or test: its real path then}
 
 
 # ------------------------------------------------------------------------------ 1. Options
@@ -143,44 +113,55 @@ def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
 # ------------------------------------------------------------------------------ 2. The model
 
 
+def import_script(name: str):
+    """Import a model's script. Its folder's own functions.py and so on predict, as they trained."""
+    shared, folder = (runs, frames, videos, functions), Path(__file__).resolve().with_name(name)
+    if not all(filecmp.cmp(module.__file__, folder / f"{module.__name__}.py", False) for module in shared):
+        sys.path.insert(0, str(folder))
+        for module in shared:
+            importlib.reload(module)
+    return importlib.import_module(SCRIPTS[name])
+
+
 def find_checkpoint(options: argparse.Namespace) -> tuple[dict, Path]:
     """Load the checkpoint that the options name. Returns (checkpoint, its path)."""
     if options.checkpoint:
-        states = [load_checkpoint(file) for file in options.checkpoint]
+        states = [runs.load_checkpoint(file) for file in options.checkpoint]
         states = [state.get("state_dict", state) for state in states]
         keys = set(states[0]) if len(states) == 1 and isinstance(states[0], dict) else set()
         is_ours = keys >= {"model", "args", "action_names"}
         return states[0] if is_ours else from_raw_weights(states, options), Path(options.checkpoint[0])
     folder = options.save_model_path
     if not folder:
-        script = importlib.import_module(SCRIPTS[options.model])
+        script = import_script(options.model)
         folder = script.DEMO["save_model_path"] if options.demo else script.PARAMETERS["save_model_path"][0]
-    names = [name for name in SCRIPTS if saved_epochs(folder, name)]
+    names = [name for name in SCRIPTS if runs.saved_epochs(folder, name)]
     if options.model or len(names) != 1:
         names = [name for name in names if name == options.model]
     if not os.path.isdir(folder):
-        raise InputError(f"{folder} does not exist: train first, or use another --save_model_path")
+        raise runs.InputError(f"{folder} does not exist: train first, or use another --save_model_path")
     if not names:
-        raise InputError(f"{folder} holds no {options.model or '<model>'}_epoch*.pth, or those of several "
-                         "models: train first, use another --save_model_path, or name a --checkpoint")
+        raise runs.InputError(f"{folder} holds no {options.model or '<model>'}_epoch*.pth, or those of "
+                              "several models: train first, use another --save_model_path, or name a "
+                              "--checkpoint")
     return load_best(Path(folder), names[0])
 
 
 def load_best(folder: Path, name: str) -> tuple[dict, Path]:
     """Load the checkpoint with the highest test accuracy (then the lowest test loss) in a folder."""
     ranked = []
-    for path in [folder / f"{name}_epoch{epoch}.pth" for epoch in saved_epochs(folder, name)]:
+    for path in [folder / f"{name}_epoch{epoch}.pth" for epoch in runs.saved_epochs(folder, name)]:
         try:
-            checkpoint = load_checkpoint(path, "test_score", "test_loss", tensors=False)
+            checkpoint = runs.load_checkpoint(path, "test_score", "test_loss", tensors=False)
             ranked.append((-checkpoint["test_score"], checkpoint["test_loss"], path))
-        except InputError as error:
+        except runs.InputError as error:
             print(f"{error}: trying the others")
     for *_, path in sorted(ranked):
         try:
-            return load_checkpoint(path), path
-        except InputError as error:
+            return runs.load_checkpoint(path), path
+        except runs.InputError as error:
             print(f"{error}: trying the next best")
-    raise InputError(f"no checkpoint in {folder} can be read")
+    raise runs.InputError(f"no checkpoint in {folder} can be read")
 
 
 def model_name(weights: dict, files: str) -> str:
@@ -192,7 +173,7 @@ def model_name(weights: dict, files: str) -> str:
         return "CRNN"
     if "conv1.weight" in names and "fc3.weight" in names:
         return "Conv3D"
-    raise InputError(f"{files} is neither a checkpoint nor a state dict of Conv3D, CRNN or ResNetCRNN")
+    raise runs.InputError(f"{files} is neither a checkpoint nor a state dict of Conv3D, CRNN or ResNetCRNN")
 
 
 def from_raw_weights(states: list[dict], options: argparse.Namespace) -> dict:
@@ -202,14 +183,14 @@ def from_raw_weights(states: list[dict], options: argparse.Namespace) -> dict:
         is_state_dict = isinstance(state, dict) and all(isinstance(key, str) and torch.is_tensor(tensor)
                                                         for key, tensor in state.items())
         if not state or not is_state_dict:
-            raise InputError(f"{files} is neither a checkpoint nor a state dict")
+            raise runs.InputError(f"{files} is neither a checkpoint nor a state dict")
         state = {key.removeprefix("module."): tensor for key, tensor in state.items()}  # DataParallel adds it
         part = "decoder." if "LSTM.weight_ih_l0" in state else "encoder."
         if "conv1.weight" in state or any(key.startswith(("encoder.", "decoder.")) for key in state):
             part = ""
         weights.update({part + key: tensor for key, tensor in state.items()})
     name = model_name(weights, files)
-    script = importlib.import_module(SCRIPTS[name])
+    script = import_script(name)
     defaults = {key: default for key, (default, *_) in script.PARAMETERS.items()}
     try:
         if name == "Conv3D":
@@ -226,17 +207,19 @@ def from_raw_weights(states: list[dict], options: argparse.Namespace) -> dict:
             classes = len(weights["decoder.fc2.weight"])
     except KeyError as error:
         hint = " (name the files of both encoder and decoder)" if len(states) == 1 else ""
-        raise InputError(f"{files} is not a whole state dict of {name}: {error} is missing{hint}") from error
+        raise runs.InputError(f"{files} is not a whole state dict of {name}: {error} is missing"
+                              f"{hint}") from error
     if size.get("channels", 3) not in (1, 3):
-        raise InputError(f"{files}: the model takes {size['channels']} channels; frames have 3, or 1 if grey")
+        raise runs.InputError(f"{files}: the model takes {size['channels']} channels; frames have 3, or 1 "
+                              "if grey")
     if options.img_x or options.img_y:
         x, y = options.img_x or options.img_y, options.img_y or options.img_x
         size.update(img_x=x, img_y=y, res_size=x)
     args = defaults | size | dict(end_frame=1 + (options.frames or 28), cache_features=False)
-    action_names = sorted(load_action_names(options.action_name_path or defaults["action_name_path"]))
+    action_names = sorted(videos.load_action_names(options.action_name_path or defaults["action_name_path"]))
     if len(action_names) != classes:
-        raise InputError(f"{files}: the model has {classes} actions, the list has {len(action_names)}: "
-                         "use --action_name_path")
+        raise runs.InputError(f"{files}: the model has {classes} actions, the list has {len(action_names)}: "
+                              "use --action_name_path")
     return dict(name=name, model=weights, args=args, action_names=action_names, epoch=None)
 
 
@@ -245,12 +228,12 @@ def load_model(options: argparse.Namespace, device: torch.device) -> Trained:
     checkpoint, path = find_checkpoint(options)
     name = checkpoint.get("name") or model_name(checkpoint["model"], str(path))
     if options.model and options.model != name:
-        raise InputError(f"{path} is a checkpoint of {name}, not of {options.model}: leave out --model")
+        raise runs.InputError(f"{path} is a checkpoint of {name}, not of {options.model}: leave out --model")
     if checkpoint["epoch"] and (options.action_name_path or options.img_x or options.img_y or options.frames):
-        raise InputError(f"{path} holds its actions, sizes and frames: leave out flags for raw weights")
-    script = importlib.import_module(SCRIPTS[name])
-    args = argparse.Namespace(**saved_args(checkpoint, script.PARAMETERS))
-    T, trained_on = len(select_frames(args)), args.data_path
+        raise runs.InputError(f"{path} holds its actions, sizes and frames: leave out flags for raw weights")
+    script = import_script(name)
+    args = argparse.Namespace(**runs.saved_args(checkpoint, script.PARAMETERS))
+    T = len(functions.select_frames(args))
     args.begin_frame = options.begin_frame or args.begin_frame
     args.skip_frame = options.skip_frame or args.skip_frame
     args.end_frame = args.begin_frame + T * args.skip_frame
@@ -260,13 +243,13 @@ def load_model(options: argparse.Namespace, device: torch.device) -> Trained:
     args.num_workers, args.save_model_path = options.num_workers, str(path.parent)
     args.resnet_weights = "none"  # the checkpoint holds them
     model = script.build_model(args, len(checkpoint["action_names"]))
-    load_weights(model, checkpoint["model"], path)
+    runs.load_weights(model, checkpoint["model"], path)
     print(f"Weights {path}, epoch {checkpoint['epoch']}" if checkpoint["epoch"] else f"Weights {path}")
     # by the name in lower case and as it is written; if two differ only in case, the latter decides
-    sides = {key(video): side for key in (name_key, str) for side in ("train", "test")
+    sides = {key(video): side for key in (videos.name_key, str) for side in ("train", "test")
              for video in checkpoint.get(f"{side}_videos", [])}
-    return Trained(name, parallelize(model, device), args, checkpoint["action_names"], sides,
-                   checkpoint.get("frame_rate"), trained_on)
+    return Trained(name, runs.parallelize(model, device), args, checkpoint["action_names"], sides,
+                   checkpoint.get("frame_rate"), checkpoint.get("video_paths", {}))
 
 
 # ------------------------------------------------------------------------------ 3. A list of all videos
@@ -276,26 +259,27 @@ def predict_list(options: argparse.Namespace, trained: Trained, device) -> None:
     """Predict every video of the data set, write the list, print the accuracy on each side of the split."""
     args, action_names = trained.args, trained.action_names
     output = Path(options.output or REPO / f"UCF101_{trained.name}_videos_prediction.pkl")
-    check_writable(output.parent, "--output FILE is needed: the list cannot be written to")
-    videos = label_videos(find_videos(args.data_path), action_names, "The model was not trained on them: use "
-                          "a --data_path without them, or predict single videos with --video")
-    script = importlib.import_module(SCRIPTS[trained.name])
-    with name_unreadable_videos(args, videos):
-        datasets = [script.make_dataset(args, videos)]
-        [dataset] = keep_arrays(args, trained.model, device, datasets, write=False)
-        loader = make_loader(dataset, args, shuffle=False)
-        log_probabilities, _ = predict(trained.model, device, loader, args.clips)
-    sides = find_trained_videos(videos, trained)
-    report_uncertain_list(options, trained, videos, sides)
+    runs.check_writable(output.parent, "--output FILE is needed: the list cannot be written to")
+    listed = videos.label_videos(videos.find_videos(args.data_path), action_names, "The model was not trained"
+                                 " on them: use a --data_path without them, or predict single videos with "
+                                 "--video")
+    script = import_script(trained.name)
+    with functions.name_unreadable_videos(args, listed):
+        datasets = [script.make_dataset(args, listed)]
+        [dataset] = functions.keep_arrays(args, trained.model, device, datasets, write=False)
+        loader = functions.make_loader(dataset, args, shuffle=False)
+        log_probabilities, _ = functions.predict(trained.model, device, loader, args.clips)
+    sides = find_trained_videos(listed, trained)
+    report_other_rates(options, trained, listed, sides)
     confidence, predicted = log_probabilities.exp().max(1)
     table = pd.DataFrame({
-        "filename": [video.name for video in videos],
-        "y": [video.action for video in videos],
+        "filename": [video.name for video in listed],
+        "y": [video.action for video in listed],
         "y_pred": [action_names[k] for k in predicted],
         "confidence": confidence.numpy(),
         "split": sides,
     })
-    with atomic_file(output) as file:
+    with runs.atomic_file(output) as file:
         table.to_pickle(file)
     print(f"Output  {output}\n        {len(table):,} videos of {args.data_path};\n"
           "        look at them in check_video_predictions.ipynb")
@@ -308,56 +292,46 @@ def predict_list(options: argparse.Namespace, trained: Trained, device) -> None:
         print("        (the test videos chose this epoch, so this accuracy is a little too high)")
 
 
-def find_trained_videos(videos: list[Video], trained: Trained) -> list[str]:
+def find_trained_videos(listed: list[videos.Video], trained: Trained) -> list[str]:
     """Return train, test or new for each video; unknown if the checkpoint does not record training videos.
 
-    A video in the training's folder is recognised by its path there, one of UCF101 by its name. Any other
-    counts as the training's video of its name, unless that one is still there and has another size.
+    A video is recognised by its real path. Any other counts as the training's video of its name, but outside
+    UCF101 not if that one is still there and has another size.
     """
-    root = data_folder(trained.trained_on)
-    same_data = os.path.realpath(trained.args.data_path) == os.path.realpath(trained.trained_on)
-    other, found = "new" if "train" in trained.sides.values() else "unknown", []
-    for video in videos:
-        folder, file = os.path.split(video.path)
-        place = Path(os.path.realpath(folder), without_suffix(file))
-        by_name = same_data or VIDEO_NAME.fullmatch(video.name)
-        inside = place.is_relative_to(root)
-        name = place.relative_to(root).as_posix() if inside and not by_name else video.name
-        side = trained.sides.get(name) or trained.sides.get(name_key(name), other)
-        if not by_name and not inside and is_another(Path(video.path), root / name):
-            side = other
-        found.append(side)
+    other, found, by_name = "new" if "train" in trained.sides.values() else "unknown", [], 0
+    places = {place_of(name, path): name for name, path in trained.paths.items()}
+    for video in listed:
+        side = trained.sides.get(places.get(place_of(video.name, video.path)))
+        namesake = trained.paths.get(video.name, "")
+        if not side and (videos.VIDEO_NAME.fullmatch(video.name) or not os.path.exists(namesake)
+                         or size_of(video.path) == size_of(namesake)):
+            side = trained.sides.get(video.name) or trained.sides.get(videos.name_key(video.name))
+            by_name += bool(side)
+        found.append(side or other)
+    if by_name:
+        runs.report("Split", f"by name for {by_name:,} of {len(listed):,} videos: they are not the files "
+                    "of the training, but have their names (and their sizes, if those files still exist; "
+                    "videos of UCF101 only their names)")
     return found
 
 
-def data_folder(data_path: str) -> Path:
-    """Return the folder of data_path, which may be a table in it."""
-    path = Path(os.path.realpath(data_path))
-    return path.parent if path.suffix.lower() in (".csv", ".tsv") else path
+def place_of(name: str, path: str) -> tuple[str, str]:
+    """Return a video's real path, and the times of a part of a recording, which are in its name behind @."""
+    return os.path.realpath(path), name.rpartition("/")[2].partition("@")[2]
 
 
-def is_another(path: Path, namesake: Path) -> bool:
-    """Return whether the training's video, a path without suffix, is still there and has another size."""
-    if path.is_file() and without_suffix(path.name) != path.name:
-        namesake = namesake.with_name(namesake.name + path.suffix)
-    if not namesake.exists():
-        return False
-    ours, theirs = (sum(frame.stat().st_size for frame in video.iterdir()) if video.is_dir()
-                    else video.stat().st_size for video in (path, namesake))
-    return ours != theirs
+def size_of(path: str) -> int:
+    return sum(map(os.path.getsize, Path(path).iterdir() if os.path.isdir(path) else [path]))
 
 
-def report_uncertain_list(options, trained: Trained, videos: list[Video], sides: list[str]) -> None:
-    """Print if videos were recognised by name only, and if new ones have another frame rate."""
-    folder, root = data_folder(trained.args.data_path), data_folder(trained.trained_on)
-    if not folder.is_relative_to(root) and "train" in trained.sides.values():
-        report("Split", f"by name: a video counts as train or test if {trained.trained_on} had a video of "
-               "this name (and of this size, if that video still exists)")
-    new = [video.path for video, side in zip(videos, sides, strict=True) if side == "new"]
-    fast = sum(bool(fit_frame_rate(trained, path, options)[1]) for path in new)
-    if fast:
-        report("Rate", f"{fast:,} of {len(new):,} new videos have another frame rate than the training's: "
-               "movements look faster or slower. --video corrects this; for a list use --skip_frame")
+def report_other_rates(options, trained: Trained, listed: list[videos.Video], sides: list[str]) -> None:
+    """Print how many new videos have another frame rate than the training's."""
+    new = [video.path for video, side in zip(listed, sides, strict=True) if side == "new"]
+    others = sum(bool(fit_frame_rate(trained, path, options)[1]) for path in new)
+    if others:
+        runs.report("Rate", f"{others:,} of {len(new):,} new videos have another frame rate than the "
+                    "training's: movements look faster or slower. For a higher rate use --skip_frame, or "
+                    "--video")
 
 
 # ------------------------------------------------------------------------------ 4. Any video
@@ -367,16 +341,16 @@ def predict_videos(options: argparse.Namespace, trained: Trained, device: torch.
     """Print the most likely actions of each video and of its clips; write them as a table and a picture."""
     paths = [found for path in options.video for found in expand(path)]
     if options.plot and len(paths) > 1:
-        raise InputError(f"--plot draws one video, but --video names {len(paths)}")
+        raise runs.InputError(f"--plot draws one video, but --video names {len(paths)}")
     names = Counter(os.path.basename(os.path.normpath(path)) for path in paths)
     tables, failed = [], False
     for path in paths:
         try:
             if not os.path.exists(path):
-                raise InputError(f"{path}: no such file or folder")
+                raise runs.InputError(f"{path}: no such file or folder")
             args, note = fit_frame_rate(trained, path, options)
             table, moments = predict_clips(trained, args, path, device)
-        except InputError as error:
+        except runs.InputError as error:
             print(f"Error: {error}", file=sys.stderr)
             failed = True
             continue
@@ -385,11 +359,11 @@ def predict_videos(options: argparse.Namespace, trained: Trained, device: torch.
         tables.append(table)
         if options.plot:
             figure = plot_timeline(table, read_strip(path, moments))
-            with atomic_file(options.plot) as file:
+            with runs.atomic_file(options.plot) as file:
                 figure.savefig(file, format="png", dpi=140)
             print(f"\nOutput  {options.plot}")
     if options.csv and tables:
-        with atomic_file(options.csv) as file:
+        with runs.atomic_file(options.csv) as file:
             pd.concat(tables).to_csv(file, index=False, errors="backslashreplace")
         print(f"\nOutput  {options.csv}")
     if failed:
@@ -399,22 +373,23 @@ def predict_videos(options: argparse.Namespace, trained: Trained, device: torch.
 def expand(path: str) -> list[str]:
     """Return the videos of a path: those below a folder of videos, or the path itself."""
     skipped = Counter()
-    found = [video for video, *_ in scan_folder(path, skipped)] if os.path.isdir(path) else []
-    if found and join_counts(skipped):
-        report("Skipped", f"{join_counts(skipped)}, in {path}")
+    found = [video for video, *_ in videos.scan_folder(path, skipped)] if os.path.isdir(path) else []
+    if found and runs.join_counts(skipped):
+        runs.report("Skipped", f"{runs.join_counts(skipped)}, in {path}")
     return found or [path]
 
 
 def fit_frame_rate(trained: Trained, path: str, options) -> tuple[argparse.Namespace, str]:
     """Take every n-th frame of a file with n times the frame rate of the training. Returns (args, note)."""
     args = argparse.Namespace(**vars(trained.args))
-    rate, usual = frame_rate(path), trained.frame_rate or (25 if is_ucf101(trained.action_names) else None)
+    rate, usual = frames.frame_rate(path), trained.frame_rate
+    usual = usual or (25 if videos.is_ucf101(trained.action_names) else None)
     if options.skip_frame or not rate or not usual or 2 / 3 < rate / usual < 1.5:
         return args, ""
     rates = f"{rate:.0f} frames per second, but {usual:.0f} in training: "
     if rate < usual:
         return args, rates + "movements look faster than in training"
-    n, T = round(rate / usual), len(select_frames(args))
+    n, T = round(rate / usual), len(functions.select_frames(args))
     args.skip_frame *= n
     args.end_frame = args.begin_frame + args.skip_frame * T
     return args, rates + f"one frame in {n} is used"
@@ -429,17 +404,17 @@ def predict_clips(trained: Trained, args: argparse.Namespace, path: str, device)
         frame folder, whose seconds are guessed from the training's frame rate), "lacks": frames, for a clip
         [(second, frame number), ...] of at most 12 frames, spread evenly over those that the clips hold
     """
-    times = frame_times(path) if os.path.isfile(path) else []
-    count, timed = len(times) or count_frames(path), bool(times)
+    times = frames.frame_times(path) if os.path.isfile(path) else []
+    count, timed = len(times) or frames.count_frames(path), bool(times)
     if not timed:
         times = [number / (trained.frame_rate or 25) for number in range(max(1, count))]
-    numbers = select_frames(args)
+    numbers = functions.select_frames(args)
     args.clips = min(args.clips, max(1, count - numbers[-1] + 1))  # or some would be the same
-    clips = spread_clips(numbers, args.clips, count)
-    script = importlib.import_module(SCRIPTS[trained.name])
-    dataset = script.make_dataset(args, [Video(path, path, "", "")])
+    clips = functions.spread_clips(numbers, args.clips, count)
+    script = import_script(trained.name)
+    dataset = script.make_dataset(args, [videos.Video(path, path, "", "")])
     batches = ((X[None], torch.tensor([0])) for X, _ in dataset.read(0, clips))
-    log_probabilities, _ = predict(trained.model, device, batches)
+    log_probabilities, _ = functions.predict(trained.model, device, batches)
     rows, seen = [], set()
     for clip, probabilities in zip(clips, log_probabilities.exp(), strict=True):
         start, end = (min(number, len(times)) for number in (clip[0], clip[-1]))
@@ -484,7 +459,7 @@ def print_prediction(table: pd.DataFrame, name: str, note: str) -> None:
 def read_strip(path: str, moments: list) -> list[tuple[float, np.ndarray]]:
     """Read frames as small pictures: [(second, uint8 (H, W, 3)), ...]."""
     strip, seconds = [], {number: second for second, number in moments}
-    for number, pixels in read_frames(path, sorted(seconds)):
+    for number, pixels in frames.read_frames(path, sorted(seconds)):
         image = Image.fromarray(np.ascontiguousarray(pixels))
         image.thumbnail((240, 240))
         strip.append((seconds.get(number, moments[-1][0]), np.asarray(image)))
@@ -563,8 +538,8 @@ def fit_fonts(texts: list[str]) -> dict[str, str]:
     matplotlib.rcParams["font.family"] = families
     if missing - REPORTED_LETTERS:
         REPORTED_LETTERS.update(missing)
-        report("Fonts", f"no installed font has {abbreviate(sorted(missing))}: install a Noto font, for "
-               "example Noto Sans CJK for Chinese, Japanese and Korean")
+        runs.report("Fonts", f"no installed font has {runs.abbreviate(sorted(missing))}: install a Noto "
+                    "font, for example Noto Sans CJK for Chinese, Japanese and Korean")
     escaped = {ord(letter): letter.encode("ascii", "backslashreplace").decode() for letter in missing}
     return {text: text.translate(escaped).encode("utf-8", "backslashreplace").decode() for text in texts}
 
@@ -579,9 +554,9 @@ def letters_of(font_path: str) -> set[str]:
 
 def main():
     options = parse_arguments()
-    if WORLD_SIZE > 1:
-        raise InputError("prediction uses one process: start it with python, not with torchrun")
-    device = get_device()
+    if runs.WORLD_SIZE > 1:
+        raise runs.InputError("prediction uses one process: start it with python, not with torchrun")
+    device = runs.get_device()
     trained = load_model(options, device)
     if options.video:
         predict_videos(options, trained, device)
@@ -590,4 +565,4 @@ def main():
 
 
 if __name__ == "__main__":
-    run(main, resumes=False)
+    runs.run(main, resumes=False)

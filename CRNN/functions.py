@@ -14,7 +14,9 @@ The file is the same in Conv3D/, CRNN/ and ResNetCRNN/. Edit the one in Conv3D/ 
 """
 import argparse
 import contextlib
+import copy
 import hashlib
+import inspect
 import math
 import multiprocessing
 import os
@@ -42,6 +44,7 @@ from frames import (
     explain_damage,
     list_images,
     read_frames,
+    reading,
 )
 from runs import (
     RANK,
@@ -158,7 +161,8 @@ class Dataset_CRNN(Dataset):
     def read(self, index: int, clips: list[list[int]]) -> Iterator[tuple[torch.Tensor, int]]:
         """Yield (X, number of the last frame) of clips of a video, given by their frame numbers."""
         video = self.videos[index]
-        for X, unreadable, end in read_clips(video.path, clips, self.img_x, self.img_y, self.channels):
+        for X, unreadable, end in read_clips(video.path, clips, self.img_x, self.img_y, self.channels,
+                                             (video.start, video.end)):
             if end < self.frame_numbers[-1]:
                 self.ends[index] = end
             if unreadable and not self.reported[index]:
@@ -170,7 +174,8 @@ class Dataset_CRNN(Dataset):
 
     def read_and_count(self, index: int) -> list[torch.Tensor]:
         """Read all clips of a video for the first time, and count its frames on the way."""
-        count = estimate_frames(self.videos[index].path)
+        video = self.videos[index]
+        count = estimate_frames(video.path, (video.start, video.end))
         X, end = self.read_spread(index, count)
         if end != count:  # the packets of some files are not their frames
             X, end = self.read_spread(index, end)
@@ -204,16 +209,19 @@ class ClipSampler(DistributedSampler):
         return iter([(index, draws[index]) for index in super().__iter__()])
 
 
+# An epoch's seed is this times --seed, plus the epoch: without it, seed 42's second epoch would be seed 43's
+# first. CPUs use 32 bits of a seed: with this number, neighbouring seeds are far apart in these, too
+SEED_STEP = 2_654_435_761
+
+
 def make_loader(dataset: Dataset, args: argparse.Namespace, shuffle: bool) -> DataLoader:
     """Return batches for this process. batch_size is the whole batch, divided among the torchrun processes.
 
     shuffle=True gives one clip of each video, shuffle=False all clips, each video in one process only.
     """
-    if args.batch_size % WORLD_SIZE:
-        raise InputError(f"--batch_size {args.batch_size} cannot be divided among {WORLD_SIZE} processes")
     batch_size = args.batch_size // WORLD_SIZE
     if shuffle:
-        sampler = ClipSampler(dataset, WORLD_SIZE, RANK, seed=args.seed)
+        sampler = ClipSampler(dataset, WORLD_SIZE, RANK, seed=args.seed * SEED_STEP)
     else:
         sampler, batch_size = range(RANK, len(dataset), WORLD_SIZE), max(1, batch_size // args.clips)
     # kept clips are read faster than other processes hand them over, unless a GPU computes meanwhile
@@ -484,7 +492,7 @@ def train_one_epoch(model, device, train_loader, optimizer, epoch: int, args: ar
     Returns (mean loss, accuracy in 0..1) over the epoch, dropout on. InputError if the loss is not finite.
     """
     # every epoch from its own seed: a resumed run draws the dropout that the unbroken one would have
-    torch.manual_seed(args.seed + epoch + 1_000_000 * RANK)
+    torch.manual_seed(args.seed * SEED_STEP + epoch + 10_000 * RANK)
     model.train()
     sums = torch.zeros(3, device=device)  # of losses, right answers, clips; there, no step waits for them
     bar = progress_bar(train_loader, f"Epoch {epoch + 1}/{args.epochs} train")
@@ -567,10 +575,11 @@ class KeptDataset(Dataset):
 
     def __getitem__(self, index):
         index, clip = index if isinstance(index, tuple) else (index, None)
-        try:
-            arrays = np.load(self.paths[index], mmap_mode="r")  # (clips, ...): reads only what is used
-        except (OSError, ValueError, EOFError) as error:
-            raise InputError(f"{self.paths[index]} is damaged: delete it to have it made again") from error
+        with reading(str(self.paths[index])):
+            try:
+                arrays = np.load(self.paths[index], mmap_mode="r")  # (clips, ...): reads only what is used
+            except (ValueError, EOFError) as error:
+                raise InputError(f"{self.paths[index]} is damaged: delete it to make it again") from error
         X = arrays if self.clips > 1 and clip is None else arrays[clip or 0]
         return torch.from_numpy(X.copy()), self.videos[index].label
 
@@ -608,6 +617,8 @@ def keep_arrays(args: argparse.Namespace, model: nn.Module, device, datasets: li
     data set of which something is missing is returned as it is.
     """
     first = datasets[0]
+    if write:
+        check_batches(args, model, device, first)
     encoder = model.module.encoder if getattr(args, "cache_features", False) else None  # of ResNetCRNN
     frame_bytes = 2 * 2048 if encoder else first.channels * first.img_x * first.img_y
     count = sum(map(len, datasets))
@@ -630,9 +641,23 @@ def keep_arrays(args: argparse.Namespace, model: nn.Module, device, datasets: li
             for new, dataset in zip(kept, datasets, strict=True)]
 
 
+def check_batches(args: argparse.Namespace, model: nn.Module, device, dataset: Dataset_CRNN) -> None:
+    """Raise at the start what would end the first epoch, after hours of decoding."""
+    if args.batch_size % WORLD_SIZE:
+        raise InputError(f"--batch_size {args.batch_size} cannot be divided among {WORLD_SIZE} processes")
+    if (math.ceil(len(dataset) / WORLD_SIZE) - 1) % (args.batch_size // WORLD_SIZE) == 0:
+        X, _ = dataset[0, 0]  # the last batch has one clip: BatchNorm may need more
+        copy.deepcopy(model.module).train()(X[None].to(device))
+
+
 def folder_name(dataset: Dataset_CRNN, encoder: ResCNNEncoder | None) -> str:
+    """Return a name that changes with the clips' form, the code that makes them, and the ResNet's weights."""
     digest = hashlib.sha256(repr((type(dataset).__name__, list(dataset.frame_numbers), dataset.clips,
                                   dataset.img_x, dataset.img_y, dataset.channels)).encode())
+    digest.update(Path(__file__).with_name("frames.py").read_bytes())
+    digest.update(Path(__file__).read_bytes().split(b"\n# ---")[1])  # section 1, so that models may be edited
+    for part in (Normalize, ResCNNEncoder.features) if encoder else ():
+        digest.update(inspect.getsource(part).encode())
     for tensor in encoder.resnet.state_dict().values() if encoder else ():
         digest.update(tensor.cpu().contiguous().numpy().tobytes())
     return f"{'features' if encoder else 'clips'}_{digest.hexdigest()[:16]}"
@@ -660,6 +685,9 @@ def write_arrays(args: argparse.Namespace, device, datasets: list[Dataset_CRNN],
     bar.close()
     if TORCHRUN:
         dist.barrier()
+        if not all(path.exists() for path in paths):
+            raise InputError("a process does not see what another one has kept: all machines must share "
+                             f"--save_model_path and --data_path. Or add {flag}")
     for dataset in datasets:
         report_short_videos(dataset)
 

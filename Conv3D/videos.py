@@ -451,9 +451,12 @@ class Data(NamedTuple):
     @property
     def record(self) -> dict:
         """What a checkpoint keeps of the data."""
+        both = [*self.train, *self.test]
         return {"action_names": self.action_names, "frame_rate": self.frame_rate,
                 "train_videos": [video.name for video in self.train],
-                "test_videos": [video.name for video in self.test]}
+                "test_videos": [video.name for video in self.test],
+                "video_actions": {video.name: video.action for video in both},
+                "video_paths": {video.name: os.path.realpath(video.path) for video in both}}
 
 
 def load_videos(args: argparse.Namespace) -> Data:

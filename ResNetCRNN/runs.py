@@ -134,9 +134,9 @@ def run(main: Callable[[], None], resumes: bool = True) -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # log files grow line by line; any file name can be printed
             stream.reconfigure(line_buffering=True, errors="backslashreplace")
+    store = None
     try:
-        if TORCHRUN:
-            join_processes()
+        store = join_processes() if TORCHRUN else None
         main()
         if TORCHRUN:
             dist.destroy_process_group()
@@ -152,14 +152,17 @@ def run(main: Callable[[], None], resumes: bool = True) -> None:
         message = explain(error)
         if not message:
             raise
-        end_process(f"Error: {message}", 1)
+        with contextlib.suppress(RuntimeError):  # the process that holds the store may have ended
+            if store and store.add(ascii(message), 1) > 1:  # another process has printed it
+                message = ""
+        end_process(message and f"Error: {message}", 1)
 
 
 # what torch raises as a plain RuntimeError or ValueError: a part of its text, and what to tell the user
 WORKER_DIED = "DataLoader worker (pid"
 KNOWN_ERRORS = {
-    WORKER_DIED: "a process that reads videos was killed, usually because memory ran out: lower --batch_size "
-                 "or --num_workers (0 needs no shared memory)",
+    WORKER_DIED: "a process that reads videos was killed, usually because memory or Docker's shared memory "
+                 "ran out: lower --batch_size or --num_workers (0 needs no shared memory)",
     "can't allocate memory": OUT_OF_MEMORY,
     "shared memory": "there is too little shared memory: use --num_workers 0, or docker run --shm-size 8g",
     "more than 1 value per channel": "the last batch of an epoch has a single clip, and BatchNorm needs more "
@@ -175,7 +178,9 @@ def explain(error: Exception) -> str:
         return OUT_OF_MEMORY
     if isinstance(error, BrokenPipeError) and output_is_closed():
         return "the program that reads the output has ended"
-    return next((text for part, text in KNOWN_ERRORS.items() if part in str(error)), "")
+    # of a worker's error only the last line is its message, the others are its traceback
+    message = str(error).strip().rpartition("\n")[2]
+    return next((text for part, text in KNOWN_ERRORS.items() if part in message), "")
 
 
 def output_is_closed() -> bool:
@@ -234,8 +239,8 @@ def parallelize(model: nn.Module, device: torch.device) -> nn.Module:
     return nn.DataParallel(model)
 
 
-def join_processes() -> None:
-    """Join the processes that torchrun started. Only rank 0 prints."""
+def join_processes() -> dist.Store:
+    """Join the processes that torchrun started. Only rank 0 prints. Returns the store that they share."""
     backend, gpu = "gloo", None
     if torch.cuda.is_available():
         backend, gpu = "nccl", torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
@@ -250,6 +255,7 @@ def join_processes() -> None:
                             timeout=timedelta(hours=2))  # some processes finish their features much earlier
     if RANK > 0:
         sys.stdout = open(os.devnull, "w", errors="backslashreplace")
+    return store
 
 
 # ------------------------------------------------------------------------------ 5. Files
@@ -417,8 +423,19 @@ def resume_training(args: argparse.Namespace, parameters: dict, name: str, model
                     data_record: dict) -> dict:
     """Load the last undamaged epoch of save_model_path. Return the history so far.
 
-    Raises InputError if the run had other parameters or videos.
+    Raises InputError if the run had other parameters or videos, or if torchrun's processes find other epochs.
     """
+    history = load_last_epoch(args, parameters, name, model, optimizer, data_record)
+    if TORCHRUN:
+        epochs = [0] * WORLD_SIZE
+        dist.all_gather_object(epochs, len(history["test_loss"]))
+        if len(set(epochs)) > 1:
+            raise InputError(f"the processes find epochs {epochs} in --save_model_path: it must be a folder "
+                             "that all machines share")
+    return history
+
+
+def load_last_epoch(args, parameters: dict, name: str, model, optimizer, data_record: dict) -> dict:
     folder = Path(args.save_model_path)
     epochs = saved_epochs(folder, name)
     for epoch in reversed(epochs):
@@ -450,12 +467,15 @@ def refuse_changes(args: argparse.Namespace, saved: dict, checkpoint: dict, data
     if checkpoint["action_names"] != data_record["action_names"]:
         changed.append("the action names")
     elif not changed:
+        actions = data_record["video_actions"]
+        actions_before = checkpoint.get("video_actions", actions)  # older checkpoints do not have them
         for key in ("train_videos", "test_videos"):
             names = set(data_record[key])
             before = set(checkpoint.get(key, names))  # older checkpoints have no train_videos
-            if names != before:
+            relabelled = sum(actions[name] != actions_before[name] for name in names & before)
+            if names != before or relabelled:
                 changed.append(f"the {key.replace('_', ' ')}: {len(names - before):,} new, "
-                               f"{len(before - names):,} missing")
+                               f"{len(before - names):,} missing, {relabelled:,} with another action")
         if changed and saved["split"] != args.split:
             changed.insert(0, f"--split {saved['split']} -> {args.split}")
     if changed:

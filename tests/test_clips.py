@@ -137,6 +137,12 @@ def test_training_draws_a_clip_of_each_video_anew_and_a_test_takes_all(tmp_path)
         assert sorted(video for video, _ in epochs[-1]) == list(range(12))
         assert {clip for _, clip in epochs[-1]} == {0, 1, 2}
     assert epochs[0] == epochs[2] and sorted(epochs[0]) != sorted(epochs[1])
+    orders = {}
+    for args.seed, epoch in ((42, 1), (43, 0)):  # a new seed is more than the next epoch of another
+        sampler = make_loader(dataset, args, True).sampler
+        sampler.set_epoch(epoch)
+        orders[args.seed] = list(sampler)
+    assert orders[42] != orders[43]
     assert [X.shape for X, _ in make_loader(dataset, args, True)] == [(6, 10, 3, 16, 16)] * 2
     assert [X.shape for X, _ in make_loader(dataset, args, False)] == [(2, 3, 10, 3, 16, 16)] * 6
 

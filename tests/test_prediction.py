@@ -75,6 +75,19 @@ def test_the_best_epoch_predicts_every_video_of_the_training(model, trained, sma
                      r" +\(the test videos chose this epoch", out, re.M)
 
 
+def test_the_code_in_the_folder_of_the_model_predicts(trained, small_data, tmp_path):
+    """A learner edits a copy of functions.py, here with an import of what other copies do not have."""
+    for folder in ("Conv3D", "CRNN"):
+        shutil.copytree(REPO / folder, tmp_path / folder, ignore=shutil.ignore_patterns("model_ckpt*"))
+    path, script = tmp_path / "CRNN" / "functions.py", tmp_path / "CRNN" / "UCF101_CRNN.py"
+    path.write_text(path.read_text().replace("return self.fc2(X)", "return 0 * self.fc2(X)") + "NEW = 1\n")
+    script.write_text(script.read_text().replace("from functions import (", "from functions import (  NEW,"))
+    shutil.copy(REPO / "check_model_prediction.py", tmp_path)
+    words = ["--save_model_path", trained("CRNN"), "--video", small_data / "jpegs" / "v_Punch_g03_c01"]
+    out = run(sys.executable, tmp_path / "check_model_prediction.py", *words).stdout
+    assert out.count(" 33.3%") == 3 and predict(*words).stdout.count(" 33.3%") < 3
+
+
 def test_videos_that_came_after_the_training_are_new(trained, small_data, tmp_path):
     for path in (small_data / "jpegs").iterdir():  # UCF101 itself writes this action in two ways
         shutil.copytree(path, tmp_path / "data" / path.name.replace("Pushups", "PushUps"))
@@ -84,7 +97,7 @@ def test_videos_that_came_after_the_training_are_new(trained, small_data, tmp_pa
     assert count_sides(table) == {"train": 18, "test": 6, "new": 1}
     assert table.loc["v_Punch_g99_c01", "split"] == "new"
     assert re.search(r"^Accuracy new +[0-9.]+% +[01] of 1 videos", out, re.M)
-    assert "Split   by name: a video counts as train or test if" in out  # as it is another folder
+    assert "Split   by name for 24 of 25 videos" in out  # as it is another folder
 
 
 def test_other_videos_of_equal_names_are_new_but_a_copy_is_known(tmp_path):
@@ -98,22 +111,24 @@ def test_other_videos_of_equal_names_are_new_but_a_copy_is_known(tmp_path):
         assert count_sides(predict_list(tmp_path, *words)[0]) == sides
 
 
-def test_a_list_of_a_folder_below_or_above_that_of_the_training_knows_its_videos(tmp_path):
+def test_a_list_knows_the_videos_of_the_training_by_their_paths(tmp_path):
+    """In a table of absolute or ../ paths, in a folder below or above, and where a link leads to them."""
     for number, parts in enumerate(itertools.product(("train", "test"), ("Bend", "Wave"), "1234")):
         write_frames(tmp_path.joinpath("all", *parts), make_images(number, count=10))
-    words = ["--action_name_path", "none", "--epochs", "1", "--data_path"]
-    train("Conv3D", tmp_path, tmp_path / "both", *words, tmp_path / "all", "--split", "given")
-    for side in ("train", "test"):
-        table, _ = predict_list(tmp_path, "--save_model_path", tmp_path / "both",
-                                "--data_path", tmp_path / "all" / side)
-        assert count_sides(table) == {side: 8}
-    train("Conv3D", tmp_path, tmp_path / "one", *words, tmp_path / "all" / "train", "--split", "random")
-    table, _ = predict_list(tmp_path, "--save_model_path", tmp_path / "one", "--data_path", tmp_path / "all")
-    checkpoint = load(tmp_path / "one" / "Conv3D_epoch1.pth")
-    for side in ("train", "test"):
-        assert {*table.index[table["split"] == side]} == {
-            f"train/{name}" for name in checkpoint[f"{side}_videos"]}
-    assert count_sides(table)["new"] == 8
+    rows = [f"{start}/all/train/{action}/{n},{action},{'test' if n == 4 else 'train'}\n"
+            for action, start in (("Bend", tmp_path), ("Wave", "..")) for n in (1, 2, 3, 4)]
+    (tmp_path / "lists").mkdir()
+    (tmp_path / "lists" / "train.csv").write_text("video,action,split\n" + "".join(rows))
+    train("Conv3D", tmp_path, tmp_path / "out", "--action_name_path", "none", "--epochs", "1",
+          "--data_path", tmp_path / "lists" / "train.csv", "--split", "given")
+    (tmp_path / "linked").symlink_to(tmp_path / "all" / "train")
+    trained = {"train": 6, "test": 2}
+    for data, sides in (("lists/train.csv", trained), ("all/train", trained), ("linked", trained),
+                        ("all", trained | {"new": 8}), ("all/test", {"new": 8})):
+        words = ["--save_model_path", tmp_path / "out", "--data_path", tmp_path / data]
+        table, out = predict_list(tmp_path, *words)
+        assert count_sides(table) == sides and "by name" not in out
+        assert {name[-1] for name in table.index[table["split"] == "test"]} <= {"4"}
 
 
 def test_a_table_of_labelled_videos_gets_its_accuracy_on_each_side(tmp_path):
@@ -369,10 +384,11 @@ def test_an_output_that_cannot_be_written_is_refused_before_predicting(case, tra
 
 
 def test_a_list_that_cannot_be_written_beside_the_script_is_refused_first(trained, tmp_path, monkeypatch):
+    folder = trained("Conv3D")
     (tmp_path / "file").write_text("")
     monkeypatch.setattr(check_model_prediction, "REPO", tmp_path / "file")  # as in a read-only installation
-    monkeypatch.setattr(check_model_prediction, "predict", None)
-    done = predict("--save_model_path", trained("Conv3D"), check=False)
+    monkeypatch.setattr("functions.predict", None)
+    done = predict("--save_model_path", folder, check=False)
     assert_refused(done, "--output FILE is needed", str(tmp_path / "file"))
 
 

@@ -6,6 +6,7 @@ import os
 import pickle
 import re
 import runpy
+import shlex
 import shutil
 import signal
 import subprocess
@@ -154,8 +155,7 @@ def test_bad_input_ends_in_one_message_and_leaves_no_output(case, wrong, small_d
     flags, status, words = BAD_COMMANDS[case]
     flags = [flag.format(wrong=wrong) for flag in flags.split()]
     assert_refused(train("CRNN", small_data, tmp_path / "out", *flags, check=False), *words, status=status)
-    assert {path.suffix for path in tmp_path.rglob("*")} <= {"", ".npy"}  # clips may be kept, and a lock
-    assert not list(tmp_path.rglob("epoch_*"))
+    assert {path.suffix for path in tmp_path.rglob("*")} <= {""}  # no more than a lock
 
 
 def test_without_shared_memory_a_run_works_with_num_workers_0_and_says_so(small_data, tmp_path, monkeypatch):
@@ -490,6 +490,18 @@ def test_added_and_removed_videos_are_noticed_on_either_side(small_data, tmp_pat
                    "the test videos: 0 new, 1 missing")
 
 
+def test_exchanged_actions_are_noticed(small_data, tmp_path):
+    table, swap = tmp_path / "videos.csv", {"Biking": "Punch", "Punch": "Biking"}
+    rows = [f"{path},{path.name.split('_')[1]}" for path in sorted((small_data / "jpegs").iterdir())]
+    table.write_text("\n".join(["video,action", *rows]))
+    flags = ["--data_path", table, "--split", "random", "--resume"]
+    train("CRNN", small_data, tmp_path / "out", *flags, "--epochs", "1")
+    rows = [f"{path},{swap.get(action, action)}" for path, action in (row.split(",") for row in rows)]
+    table.write_text("\n".join(["video,action", *rows]))
+    done = train("CRNN", small_data, tmp_path / "out", *flags, check=False)
+    assert_refused(done, "the train videos: 0 new, 0 missing, 1", "the test videos", " with another action")
+
+
 # ------------------------------------------------------------------------------ checkpoints, old and new
 
 
@@ -507,7 +519,7 @@ def test_a_checkpoint_of_an_older_parameter_set_resumes_and_predicts_as_before(t
         checkpoint = load(path)
         for key in ("clips", "augment", "lr_schedule", "cache_gb"):
             del checkpoint["args"][key]
-        for key in ("train_videos", "frame_rate", "name"):
+        for key in ("train_videos", "video_actions", "video_paths", "frame_rate", "name"):
             del checkpoint[key]
         torch.save(checkpoint, path)
     video = small_data / "jpegs" / "v_Punch_g03_c01"
@@ -633,6 +645,26 @@ def test_two_processes_train_as_one_and_test_each_video_once(model, small_data, 
     assert score == pytest.approx(checkpoint["test_score"])
     rounding = 1e-2 if model == "ResNetCRNN" else 1e-5  # its features are kept in half precision
     assert loss == pytest.approx(checkpoint["test_loss"], rel=rounding)
+
+
+APART = {  # of machines that share no folder: a model, the folder that has its run, what the one message says
+    "the first has epochs": ("CRNN", "out0", "the processes find epochs [2, 0] in --save_model_path"),
+    "the second fails alone": ("Conv3D", "out1", "out1 holds Conv3D_epoch"),
+    "each has the clips that it kept": ("CRNN", "elsewhere", "must share --save_model_path and --data_path"),
+}
+
+
+@posix
+@pytest.mark.parametrize("case", APART)
+def test_processes_that_do_not_share_a_folder_end_with_one_message(case, trained, small_data, tmp_path):
+    model, folder, words = APART[case]
+    shutil.copytree(trained(model), tmp_path / folder)
+    command = shlex.join(arguments("CRNN", small_data, tmp_path / "out", "--resume"))
+    command = command.replace(str(tmp_path / "out"), f"{tmp_path}/out$RANK")
+    err = run(sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--no-python",
+              "bash", "-c", f"exec {command}", check=False).stderr
+    [message] = re.findall("^Error: .*", err, re.M)
+    assert words in message
 
 
 def test_a_cluster_that_sets_some_of_torchruns_variables_starts_no_processes(monkeypatch):

@@ -1,5 +1,6 @@
 """Training and testing, on any loader and by the scripts: outputs, clips, what is kept, that models learn."""
 import argparse
+import errno
 import os
 import pickle
 import re
@@ -116,9 +117,10 @@ def test_the_defaults_draw_no_random_number():
     loader = DataLoader(OwnDataset(), batch_size=8, generator=torch.Generator())
     functions.train_one_epoch(model, CPU, loader, optimizer, 3, args)
     state = torch.get_rng_state()
-    assert torch.equal(state, torch.manual_seed(args.seed + 3).get_state())  # of this epoch, as a resumed run
-    functions.train_one_epoch(model, CPU, loader, optimizer, 3, default_args(augment="crop"))
-    assert not torch.equal(state, torch.get_rng_state())
+    assert torch.equal(state, torch.manual_seed(torch.initial_seed()).get_state())
+    for epoch, changes, same in ((3, {}, True), (3, {"augment": "crop"}, False), (2, {"seed": 43}, False)):
+        functions.train_one_epoch(model, CPU, loader, optimizer, epoch, default_args(**changes))
+        assert torch.equal(state, torch.get_rng_state()) == same  # same: as in a resumed run
 
 
 @pytest.mark.parametrize("how", ["crop", "crop_flip"])
@@ -196,14 +198,16 @@ def test_a_checkpoint_tells_all_that_prediction_needs(model, trained, small_data
     folder = trained(model)
     checkpoint = load(folder / f"{model}_epoch2.pth")
     assert set(checkpoint) == {"name", "model", "args", "action_names", "epoch", "test_loss", "test_score",
-                               "train_videos", "test_videos", "frame_rate"}
+                               "train_videos", "test_videos", "video_actions", "video_paths", "frame_rate"}
     assert checkpoint["name"] == model and checkpoint["epoch"] == 2
     assert set(checkpoint["args"]) == set(MODULES[model].PARAMETERS)
     assert not any(key.startswith("module.") for key in checkpoint["model"])
     assert checkpoint["action_names"] == ACTIONS
     assert len(checkpoint["train_videos"]) == 18 and len(checkpoint["test_videos"]) == 6
-    names = {path.name for path in (small_data / "jpegs").iterdir()}
-    assert {*checkpoint["train_videos"], *checkpoint["test_videos"]} == names
+    paths = {path.name: str(path) for path in (small_data / "jpegs").iterdir()}
+    assert checkpoint["video_paths"] == paths
+    assert {*checkpoint["train_videos"], *checkpoint["test_videos"]} == paths.keys()
+    assert checkpoint["video_actions"] == {name: name.split("_")[1] for name in paths}
     assert checkpoint["test_score"] == histories(folder)["test_score"][1]
     assert checkpoint["test_loss"] == histories(folder)["test_loss"][1]
     assert checkpoint["frame_rate"] is None  # frame folders have none
@@ -217,7 +221,7 @@ def test_own_videos_in_class_folders_train_without_a_list_of_actions(tmp_path):
                 path = tmp_path / "jpegs" / action / person / f"MOV {number}.mov"
                 write_video(path, make_images(9 * a + number))
     done = train("Conv3D", tmp_path, tmp_path / "out", "--action_name_path", REPO / "UCF101actions.pkl",
-                 "--channels", "1", "--num_workers", "2")
+                 "--channels", "1", "--num_workers", "2", "--batch_size", "7")  # then 1 of the 8 is left
     assert "the actions found are used" in " ".join(done.stdout.split())
     checkpoint = load(tmp_path / "out" / "Conv3D_epoch2.pth")
     assert checkpoint["frame_rate"] == 25
@@ -329,6 +333,21 @@ def test_what_would_take_too_much_is_not_kept_and_the_start_says_how_much(tmp_pa
     assert not list(tmp_path.iterdir())
 
 
+def test_after_an_edit_of_what_reads_clips_they_are_made_again(tmp_path, monkeypatch):
+    """But not after an edit of a model."""
+    dataset, names = functions.Dataset_CRNN([], [1, 2], 8, 8), []
+    monkeypatch.setattr(functions, "__file__", str(tmp_path / "functions.py"))
+    for file, line in (("frames.py", ""), ("frames.py", "import os"), ("functions.py", "class CNN3D("),
+                       ("functions.py", "def resize(")):
+        for name in ("frames.py", "functions.py"):
+            text = (REPO / "Conv3D" / name).read_text(encoding="utf-8")
+            edited = text.replace(f"\n{line}", f"\n\n{line}") if line and name == file else text
+            (tmp_path / name).write_text(edited, encoding="utf-8")
+        names.append(functions.folder_name(dataset, None))
+    original, reading, model, resizing = names
+    assert model == original and len({original, reading, resizing}) == 3
+
+
 def test_a_changed_picture_that_a_clip_holds_is_read_again(tmp_path):
     write_frames(tmp_path / "video", make_images(0, count=6))
     video = Video("video", str(tmp_path / "video"), "Punch", "")
@@ -357,6 +376,23 @@ def test_a_damaged_file_is_named_and_only_what_is_missing_or_changed_is_made(tra
     now = {path: path.stat().st_mtime_ns for path in out.glob("clips_*/*")}
     assert len(now.keys() - times) == 1 and times.keys() <= now.keys()  # that of the changed video
     assert [path for path in times if now[path] != times[path]] == [damaged]
+
+
+@pytest.mark.parametrize("number", [errno.ENOENT, errno.EIO])
+def test_an_error_of_the_system_is_no_damage_of_a_kept_file(number, tmp_path, monkeypatch):
+    write_frames(tmp_path / "video", make_images(0, count=3))
+    video = Video("video", str(tmp_path / "video"), "Punch", "", label=0)
+    kept = functions.KeptDataset(functions.Dataset_CRNN([video], [1, 2], 8, 8), tmp_path)
+    if number == errno.EIO:  # as from a network drive that went away
+        np.save(kept.paths[0], np.zeros((1, 2, 3, 8, 8), np.uint8))
+        assert kept[0][0].shape == (2, 3, 8, 8)
+        monkeypatch.setattr(np, "load", partial(fail_with, number))
+    with pytest.raises(InputError, match=re.escape(f"{kept.paths[0]}: {os.strerror(number)}")):
+        kept[0]
+
+
+def fail_with(number: int, *_, **__) -> None:
+    raise OSError(number, os.strerror(number))
 
 
 def test_frames_instead_of_kept_features_can_be_cropped(small_data, tmp_path):
