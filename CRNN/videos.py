@@ -66,6 +66,8 @@ class Video(NamedTuple):
     source: str  # "" if unknown
     given: str = ""  # train or test, where the folders or the table say so
     label: int = -1  # class index: the position of the action in the sorted list
+    start: float = 0.0  # seconds
+    end: float = math.inf
 
 
 def name_key(name: str) -> str:
