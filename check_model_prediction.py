@@ -20,6 +20,7 @@ import os
 import shutil
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -107,6 +108,8 @@ def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--csv", metavar="FILE",
                         help="with --video: write a table with one row per clip and action")
     parser.add_argument("--plot", metavar="FILE.png", help="with one --video: also draw what happens when")
+    parser.add_argument("--labels", metavar="TABLE",
+                        help="with --video: compare with what this table says of the videos and their parts")
     parser.add_argument("--data_path", metavar="PATH",
                         help="list the videos of this folder or table (default: as in training)")
     parser.add_argument("--output", metavar="FILE", help="file of the list (default: beside this script)")
@@ -122,8 +125,8 @@ def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
     options = parser.parse_args(words)
     if not (options.model or options.save_model_path or options.checkpoint):
         parser.error("name the model by --model, --save_model_path or --checkpoint")
-    if (options.csv or options.plot) and not options.video:
-        parser.error("--csv and --plot need --video")
+    if (options.csv or options.plot or options.labels) and not options.video:
+        parser.error("--csv, --plot and --labels need --video")
     if options.demo and not options.model:
         parser.error("--demo needs --model")
     if options.video and (options.data_path or options.output):
@@ -368,6 +371,7 @@ def predict_videos(options: argparse.Namespace, trained: Trained, device: torch.
     paths = [found for path in options.video for found in expand(path)]
     if options.plot and len(paths) > 1:
         raise InputError(f"--plot draws one video, but --video names {len(paths)}")
+    labels = find_labels(options.labels, paths, trained.action_names) if options.labels else {}
     names = Counter(os.path.basename(os.path.normpath(path)) for path in paths)
     tables, failed = [], False
     for path in paths:
@@ -382,9 +386,12 @@ def predict_videos(options: argparse.Namespace, trained: Trained, device: torch.
             continue
         name = os.path.basename(os.path.normpath(path))
         print_prediction(table, name if names[name] == 1 else path, note)
+        parts = labels.get(os.path.realpath(path), [])
+        if options.labels:
+            print_agreement(table, parts, trained.action_names)
         tables.append(table)
         if options.plot:
-            figure = plot_timeline(table, read_strip(path, moments))
+            figure = plot_timeline(table, read_strip(path, moments), parts)
             with atomic_file(options.plot) as file:
                 figure.savefig(file, format="png", dpi=140)
             print(f"\nOutput  {options.plot}")
@@ -403,6 +410,20 @@ def expand(path: str) -> list[str]:
     if found and join_counts(skipped):
         report("Skipped", f"{join_counts(skipped)}, in {path}")
     return found or [path]
+
+
+def find_labels(data_path: str, paths: list[str], action_names: list[str]) -> dict[str, list[Video]]:
+    """Return {real path: the labelled parts of a video, in order}. Raise InputError if there are none."""
+    spelling, labels = {name_key(name): name for name in action_names}, {}
+    for part in sorted(find_videos(data_path), key=lambda part: part.start):
+        part = part._replace(action=spelling.get(name_key(part.action), part.action))
+        labels.setdefault(os.path.realpath(part.path), []).append(part)
+    if labels.keys().isdisjoint(map(os.path.realpath, paths)):
+        files = {os.path.basename(path) for path in paths}
+        others = sorted(labels, key=lambda path: os.path.basename(path) not in files)  # namesakes first
+        raise InputError(f"--labels {data_path} does not name {abbreviate(paths)}. "
+                         f"It names {abbreviate(others)}")
+    return labels
 
 
 def fit_frame_rate(trained: Trained, path: str, options) -> tuple[argparse.Namespace, str]:
@@ -425,8 +446,8 @@ def predict_clips(trained: Trained, args: argparse.Namespace, path: str, device)
 
     Returns:
         a table with the columns video, start, end (seconds), action and probability, a row for each clip and
-        action, the most likely of a clip first; table.attrs: "seconds", of the whole video, "timed" (False: a
-        frame folder, whose seconds are guessed from the training's frame rate), "lacks": frames, for a clip
+        action, the most likely of a clip first; table.attrs: "seconds", of the whole video, their "unit" (of
+        a frame folder they are guessed from the training's frame rate), "lacks": frames, for a clip
         [(second, frame number), ...] of at most 12 frames, spread evenly over those that the clips hold
     """
     times = frame_times(path) if os.path.isfile(path) else []
@@ -448,7 +469,8 @@ def predict_clips(trained: Trained, args: argparse.Namespace, path: str, device)
             rows.append((path, times[start - 1], times[end - 1], trained.action_names[label],
                          float(probabilities[label])))
     table = pd.DataFrame(rows, columns=["video", "start", "end", "action", "probability"])
-    table.attrs = dict(seconds=times[-1], timed=timed, lacks=max(0, numbers[-1] - count))
+    unit = "seconds" if timed else "seconds, guessed from the frames"
+    table.attrs = dict(seconds=times[-1], unit=unit, lacks=max(0, numbers[-1] - count))
     chosen = np.linspace(0, len(seen) - 1, min(12, len(seen))).round().astype(int)
     return table, [(times[number - 1], number) for number in np.array(sorted(seen))[chosen].tolist()]
 
@@ -473,9 +495,27 @@ def print_prediction(table: pd.DataFrame, name: str, note: str) -> None:
         bar = "#" * round(probability * (shutil.get_terminal_size().columns - 40))
         print(f"  {action:<24} {probability:6.1%}  {bar}")
     if len(clips) > 1:
-        print("\n  seconds" if table.attrs["timed"] else "\n  seconds, guessed from the frames")
+        print(f"\n  {table.attrs['unit']}")
         for row in clips.itertuples():
             print(f"  {row.start:7.1f} to {row.end:7.1f}  {row.action:<24} {row.probability:6.1%}")
+
+
+def print_agreement(table: pd.DataFrame, parts: list[Video], action_names: list[str]) -> None:
+    """Print how many clips have the action of a labelled part in which their middle lies, by action."""
+    clips, answers = table.drop_duplicates(["start", "end"]), {part.action: Counter() for part in parts}
+    for clip in clips.itertuples():
+        middle = (clip.start + clip.end) / 2
+        actions = [part.action for part in parts if part.start <= middle < part.end]
+        for action in [clip.action] if clip.action in actions else actions[-1:]:
+            answers[action][clip.action] += 1
+    count = sum(counts.total() for counts in answers.values())
+    right = sum(counts[action] for action, counts in answers.items())
+    share = f", {100 * right / count:.1f} %" if count else ""
+    print(f"\n  labelled parts: {count} clips, {right} right{share} (clips in no part: {len(clips) - count})")
+    for action, counts in sorted(answers.items()):
+        wrong = join_counts({other: n for other, n in counts.most_common(4) if other != action})
+        notes = [f"taken for {wrong}"] * bool(wrong) + ["unknown to the model"] * (action not in action_names)
+        print(f"  {action:<24} {counts[action]:3} of {counts.total():3}  {'; '.join(notes)}".rstrip())
 
 
 # ------------------------------------------------------------------------------ 5. The picture
@@ -491,19 +531,20 @@ def read_strip(path: str, moments: list) -> list[tuple[float, np.ndarray]]:
     return strip
 
 
-def plot_timeline(table: pd.DataFrame, strip: list) -> Figure:
-    """Draw frames of a video over time, and below them the probabilities of its most likely actions."""
+def plot_timeline(table: pd.DataFrame, strip: list, parts: Sequence[Video] = ()) -> Figure:
+    """Draw frames of a video over time, and below them the probabilities of its actions, and its parts."""
     seconds = max(table.attrs["seconds"], table["end"].max(), 0.1)
     name = os.path.basename(os.path.normpath(table["video"].iloc[0]))
-    labels = fit_fonts([name, *table["action"]])
+    labels = fit_fonts([name, *table["action"], *(part.action for part in parts)])
     table = table.replace({"action": labels})
+    parts = [part._replace(action=labels[part.action], end=min(part.end, seconds)) for part in parts]
     # in inches; the axes are 7.2 wide; no height if none of the pictures can be read
     width = 6.9 / max(len(strip), 6)
     heights = [width * picture.shape[0] / picture.shape[1] for _, picture in strip]
     tallest = max(heights, default=0)
     inches = 4.6 + tallest
     figure = Figure(figsize=(8, inches))
-    draw_probabilities(figure.add_axes([0.08, 0.6 / inches, 0.9, 2.6 / inches]), table, seconds)
+    draw_probabilities(figure.add_axes([0.08, 0.6 / inches, 0.9, 2.6 / inches]), table, seconds, parts)
     top = figure.add_axes([0.08, 4.2 / inches, 0.9, tallest / inches])
     for place, ((second, picture), height) in enumerate(zip(strip, heights, strict=True)):
         middle, half = 7.2 * (place + 0.5) / len(strip), width / 2
@@ -517,13 +558,14 @@ def plot_timeline(table: pd.DataFrame, strip: list) -> Figure:
     return figure
 
 
-def draw_probabilities(axes: Axes, table: pd.DataFrame, seconds: float) -> None:
-    """Draw the probabilities of the actions that are most often first, then of the most likely on average."""
+def draw_probabilities(axes: Axes, table: pd.DataFrame, seconds: float, parts: Sequence[Video]) -> None:
+    """Draw the actions that are most often first or labelled, then the most likely; and the parts."""
     clips, mean = table.drop_duplicates(["start", "end"]), table.groupby("action")["probability"].mean()
-    firsts = clips["action"].value_counts()
-    actions = sorted(mean.index, key=lambda action: (-firsts.get(action, 0), -mean[action]))[:len(COLORS)]
+    often = Counter([*clips["action"], *(part.action for part in parts)])
+    actions = sorted(mean.index, key=lambda action: (-often[action], -mean[action]))
+    colors = dict(zip(actions, COLORS, strict=False))
     overlap = (clips["start"].to_numpy()[1:] < clips["end"].to_numpy()[:-1]).any()
-    for action, color in reversed(list(zip(actions, COLORS, strict=False))):  # the most likely on top
+    for action, color in reversed(colors.items()):  # the most likely on top
         part = table[table["action"] == action]
         middle, percent = (part["start"] + part["end"]) / 2, 100 * part["probability"]
         if overlap:  # bars would hide each other
@@ -531,15 +573,32 @@ def draw_probabilities(axes: Axes, table: pd.DataFrame, seconds: float) -> None:
         else:
             axes.plot(middle, percent, color=color, lw=1)
             axes.hlines(percent, part["start"], part["end"], color=color, lw=5, label=action)
-    xlabel = "seconds" if table.attrs["timed"] else "seconds, guessed from the frames"
-    axes.set(xlim=(0, seconds), ylim=(-2, 102), xlabel=xlabel, ylabel="probability (%)")
+    axes.set(xlim=(0, seconds), ylim=(-2, 102), xlabel=table.attrs["unit"], ylabel="probability (%)")
     axes.grid(alpha=0.3)
+    draw_parts(axes, parts, colors)
     handles, labels = axes.get_legend_handles_labels()
     legend = axes.legend(handles[::-1], labels[::-1], loc="lower left", bbox_to_anchor=(0, 1),
                          ncol=max(2, min(4, 90 // (max(map(len, labels)) + 8))),  # 90 letters fit
                          frameon=False, borderaxespad=0.2)
     for text in legend.get_texts():
         text.set_parse_math(False)  # a name may hold dollar signs
+
+
+def draw_parts(axes: Axes, parts: Sequence[Video], colors: dict[str, str]) -> None:
+    """Draw labelled parts as a band below 0 %, in rows if they overlap, with as many letters as fit."""
+    ends, seconds = [], axes.get_xlim()[1]  # ends: of the last part in each row
+    for part in parts:
+        row = next((row for row, end in enumerate(ends) if end <= part.start), len(ends))
+        ends[row:row + 1] = [part.end]
+        length, y = part.end - part.start, -10 - 12 * row
+        axes.broken_barh([(part.start, length)], (y - 5, 10), lw=0.5, zorder=2,
+                         color=colors.get(part.action, "silver"))
+        axes.text(part.start + length / 2, y, part.action[:max(0, int(100 * length / seconds))], fontsize=8,
+                  ha="center", va="center", parse_math=False)
+    if parts:
+        axes.text(-0.01, -10, "labels", fontsize=8, ha="right", va="center",
+                  transform=axes.get_yaxis_transform())
+        axes.set(ylim=(-5 - 12 * len(ends), 102), yticks=range(0, 101, 20))
 
 
 REPORTED_LETTERS = set()

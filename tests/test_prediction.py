@@ -1,5 +1,6 @@
 """check_model_prediction.py: the list, any video of any length, any weights."""
 import itertools
+import math
 import re
 import shutil
 import sys
@@ -9,6 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_rgb
 from PIL import Image
 
 import check_model_prediction
@@ -27,6 +30,7 @@ from conftest import (
     write_frames,
     write_video,
 )
+from videos import Video
 
 
 def predict_table(folder: Path, *words) -> tuple[pd.DataFrame, str]:
@@ -302,6 +306,58 @@ def test_names_that_the_usual_font_lacks_are_shown_by_a_font_that_has_them(capsy
     assert shown == {"走路": "走路", "弯腰": "弯腰"}
 
 
+# ------------------------------------------------------------------------------ labelled parts
+
+
+def give_labels(monkeypatch, path: Path, rows: list[tuple]) -> None:
+    """Let a table have parts: (action, start, end in seconds)."""
+    parts = [Video(f"{path.stem}@{start}-{end}", str(path), action, "", start=start, end=end)
+             for action, start, end in rows]
+    monkeypatch.setattr(check_model_prediction, "find_videos", lambda data_path: parts)
+
+
+def test_labelled_parts_are_compared_with_the_clips_whose_middle_they_hold(trained, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_video(tmp_path / "long.mp4", make_images(2, count=60), rate=10)
+    words = ["--save_model_path", trained("Conv3D"), "--clips", "6", "--video", "long.mp4"]
+    answers = predict_table(tmp_path, *words)[0].drop_duplicates("start")["action"].tolist()
+    wrong = [next(action for action in ACTIONS if action != answer) for answer in answers]
+    give_labels(monkeypatch, tmp_path / "long.mp4", [  # each second a clip of 0.9 seconds begins
+        (answers[0].upper(), 0, 0.5), (wrong[1], 0.5, 2), ("Surf", 3, 4), (wrong[4], 4, 5),
+        (answers[4], 4.2, 5), (answers[5], 5.4, math.inf)])
+    out = predict(*words, "--labels", "videos.csv").stdout
+    assert "labelled parts: 5 clips, 3 right, 60.0 % (clips in no part: 1)" in out
+    assert re.search(rf"^  Surf +0 of   1  taken for {answers[3]}: 1; unknown to the model$", out, re.M)
+    assert re.search(rf"^  {wrong[1]} +[0-9] of +[0-9]  taken for {answers[1]}: 1$", out, re.M)
+
+
+def test_the_band_of_labels_has_the_seconds_and_the_colours_of_the_curves():
+    table = pd.DataFrame([("a.mp4", second, second + 2, action, 0.5) for second in range(9)
+                          for action in ("Bend", "Wave")],
+                         columns=["video", "start", "end", "action", "probability"])
+    table.attrs = dict(seconds=10, unit="seconds")
+    parts = [Video("", "a.mp4", action, "", start=start, end=end) for action, start, end in (
+        ("Wave", 0, 4), ("Bend", 5, 7), ("$Surf_{", 6, math.inf))]  # the last one is in a second row
+    figure = check_model_prediction.plot_timeline(table, [], parts)
+    canvas, axes = FigureCanvasAgg(figure), figure.axes[0]
+    canvas.draw()
+    pixels = np.asarray(canvas.buffer_rgba())[::-1, :, :3] / 255
+    colors = {line.get_label(): line.get_color() for line in axes.lines} | {"$Surf_{": "silver", "": "white"}
+    for second, percent, action in (
+            (0.1, -14, "Wave"), (3.9, -14, "Wave"), (4.1, -14, ""), (5.1, -14, "Bend"), (6.9, -14, "Bend"),
+            (5.9, -26, ""), (6.1, -26, "$Surf_{"), (9.9, -26, "$Surf_{")):
+        x, y = axes.transData.transform((second, percent)).astype(int)
+        np.testing.assert_allclose(pixels[y, x], to_rgb(colors[action]), atol=0.01, err_msg=f"{second} s")
+
+
+def test_labels_of_another_video_of_the_same_name_are_refused(trained, tmp_path, monkeypatch):
+    write_video(tmp_path / "a.mp4", make_images(2))
+    words = ["--save_model_path", trained("Conv3D"), "--labels", "day.csv", "--video", tmp_path / "a.mp4"]
+    give_labels(monkeypatch, tmp_path / "other" / "a.mp4", [("Punch", 0, 1)])
+    done = predict(*words, check=False)
+    assert_refused(done, "day.csv does not name", str(tmp_path / "a.mp4"), str(tmp_path / "other" / "a.mp4"))
+
+
 # ------------------------------------------------------------------------------ speed of motion
 
 
@@ -406,6 +462,7 @@ def test_what_cannot_be_predicted_is_named_and_the_rest_is_predicted(trained, tm
 
 FLAGS = {  # wrong flags, and what the message must name
     "no model": ([], ["--model", "--save_model_path", "--checkpoint"]),
+    "no video of labels": (["--model", "CRNN", "--labels", "a.csv"], ["--labels", "--video"]),
     "no video to draw": (["--model", "CRNN", "--plot", "a.png"], ["--plot", "--video"]),
     "no clips": (["--model", "CRNN", "--clips", "0"], ["--clips"]),
     "no list": (["--model", "CRNN", "--video", "a.avi", "--output", "a.pkl"], ["--output", "--video"]),
