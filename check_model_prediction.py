@@ -396,8 +396,11 @@ def predict_videos(options: argparse.Namespace, trained: Trained, device: torch.
                 figure.savefig(file, format="png", dpi=140)
             print(f"\nOutput  {options.plot}")
     if options.csv and tables:
+        table = pd.concat(tables)
+        if os.path.realpath(os.path.dirname(options.csv)) != os.getcwd():  # in a table paths start at its folder
+            table["video"] = table["video"].map(os.path.abspath)
         with atomic_file(options.csv) as file:
-            pd.concat(tables).to_csv(file, index=False, errors="backslashreplace")
+            table.to_csv(file, index=False, errors="backslashreplace")
         print(f"\nOutput  {options.csv}")
     if failed:
         sys.exit(1)
