@@ -7,11 +7,9 @@
     python check_model_prediction.py --model CRNN --video a.mp4 --clips 20 --plot a.png
         print what happens when, from 20 clips spread over the video, and draw it
 
-The list, UCF101_<model>_videos_prediction.pkl, is a pandas DataFrame with the
-columns filename, y, y_pred, confidence (0..1) and split (train, test or new).
-The notebook check_video_predictions.ipynb shows it. Sizes, frames and actions
-come from the checkpoint. The raw state dicts of the original tutorial do not
-hold them: use --img_x, --img_y and --frames. --demo uses the demo's checkpoints.
+The list, UCF101_<model>_videos_prediction.pkl beside this script, is a pandas
+DataFrame with the columns filename, y, y_pred, confidence (0..1) and split
+(train, test or new). The notebook check_video_predictions.ipynb shows it.
 """
 import argparse
 import filecmp
@@ -20,7 +18,8 @@ import math
 import os
 import shutil
 import sys
-from collections import Counter
+from collections import Counter, defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -45,6 +44,8 @@ import runs  # noqa: E402
 import videos  # noqa: E402
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # colour-blind safe
+RECORD = "Record a camera or a stream first: ffmpeg -i /dev/video0 -t 60 a.mp4 (or README, To load a model)"
+matplotlib.rcParams["text.parse_math"] = False  # a name may hold dollar signs
 
 
 class Trained(NamedTuple):
@@ -61,25 +62,22 @@ class Trained(NamedTuple):
 # ------------------------------------------------------------------------------ 1. Options
 
 
-def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
-    """Parse the command line, or these words."""
+def parse_arguments(words: list[str]) -> argparse.Namespace:
+    """Parse the words of a command line. Those that begin with a - may also be files."""
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     number = dict(type=int, metavar="int")
     parser.add_argument("--model", choices=SCRIPTS, help="use the best checkpoint in this model's folder")
     parser.add_argument("--demo", action="store_true", help="with --model: use the demo's checkpoints")
     parser.add_argument("--save_model_path", metavar="FOLDER", help="use the best checkpoint in this folder")
-    parser.add_argument("--checkpoint", nargs="+", metavar="FILE",
-                        help="use this checkpoint, or raw state dicts (encoder and decoder: two files)")
-    parser.add_argument("--video", nargs="+", metavar="PATH",
-                        help="predict these video files, frame folders and folders of videos")
+    parser.add_argument("--checkpoint", nargs="+", metavar="FILE", help="a checkpoint, or raw state dicts")
+    parser.add_argument("--video", nargs="+", metavar="PATH", help="files, frame folders, folders of videos")
     parser.add_argument("--clips", **number, help="clips spread over each video (default: as in training)")
-    parser.add_argument("--csv", metavar="FILE",
-                        help="with --video: write a table with one row per clip and action")
+    parser.add_argument("--csv", metavar="FILE", help="with --video: write a row for each clip and action")
     parser.add_argument("--plot", metavar="FILE.png", help="with one --video: also draw what happens when")
-    parser.add_argument("--data_path", metavar="PATH",
-                        help="list the videos of this folder or table (default: as in training)")
-    parser.add_argument("--output", metavar="FILE", help="file of the list (default: beside this script)")
+    parser.add_argument("--labels", metavar="TABLE", help="with --video: compare with these labelled parts")
+    parser.add_argument("--data_path", metavar="PATH", help="a folder or table (default: as in training)")
+    parser.add_argument("--output", metavar="FILE", help="the list: .pkl, or .csv with all probabilities")
     parser.add_argument("--batch_size", **number, help="videos at a time (default: as in training)")
     parser.add_argument("--num_workers", **number, default=cpu_count(), help="processes that read videos")
     parser.add_argument("--begin_frame", **number, help="first frame of a clip (default: as in training)")
@@ -89,11 +87,12 @@ def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
     raw.add_argument("--img_x", **number, help="height of the frames")
     raw.add_argument("--img_y", **number, help="width of the frames")
     raw.add_argument("--frames", **number, help="frames in a clip")
-    options = parser.parse_args(words)
+    files = {word for word in words if word.startswith("-") and os.path.exists(word)}
+    options = parser.parse_args([f"./{word}" if word in files else word for word in words])
     if not (options.model or options.save_model_path or options.checkpoint):
         parser.error("name the model by --model, --save_model_path or --checkpoint")
-    if (options.csv or options.plot) and not options.video:
-        parser.error("--csv and --plot need --video")
+    if (options.csv or options.plot or options.labels) and not options.video:
+        parser.error("--csv, --plot and --labels need --video")
     if options.demo and not options.model:
         parser.error("--demo needs --model")
     if options.video and (options.data_path or options.output):
@@ -279,8 +278,12 @@ def predict_list(options: argparse.Namespace, trained: Trained, device) -> None:
         "confidence": confidence.numpy(),
         "split": sides,
     })
-    with runs.atomic_file(output) as file:
-        table.to_pickle(file)
+    if output.suffix.lower() == ".csv":
+        probabilities = pd.DataFrame(log_probabilities.exp().numpy(), columns=action_names)
+        write_csv(pd.concat([table, probabilities], axis=1), output)
+    else:
+        with runs.atomic_file(output) as file:
+            table.to_pickle(file)
     print(f"Output  {output}\n        {len(table):,} videos of {args.data_path};\n"
           "        look at them in check_video_predictions.ipynb")
     for split in ("train", "test", "new", "unknown"):
@@ -342,32 +345,44 @@ def predict_videos(options: argparse.Namespace, trained: Trained, device: torch.
     paths = [found for path in options.video for found in expand(path)]
     if options.plot and len(paths) > 1:
         raise runs.InputError(f"--plot draws one video, but --video names {len(paths)}")
-    names = Counter(os.path.basename(os.path.normpath(path)) for path in paths)
-    tables, failed = [], False
-    for path in paths:
-        try:
-            if not os.path.exists(path):
-                raise runs.InputError(f"{path}: no such file or folder")
-            args, note = fit_frame_rate(trained, path, options)
-            table, moments = predict_clips(trained, args, path, device)
-        except runs.InputError as error:
-            print(f"Error: {error}", file=sys.stderr)
-            failed = True
-            continue
-        name = os.path.basename(os.path.normpath(path))
-        print_prediction(table, name if names[name] == 1 else path, note)
-        tables.append(table)
-        if options.plot:
-            figure = plot_timeline(table, read_strip(path, moments))
-            with runs.atomic_file(options.plot) as file:
-                figure.savefig(file, format="png", dpi=140)
-            print(f"\nOutput  {options.plot}")
-    if options.csv and tables:
-        with runs.atomic_file(options.csv) as file:
-            pd.concat(tables).to_csv(file, index=False, errors="backslashreplace")
-        print(f"\nOutput  {options.csv}")
-    if failed:
+    labels = find_labels(options.labels, paths, trained.action_names) if options.labels else {}
+    tables = []
+    try:
+        for path in paths:
+            try:
+                if not os.path.isfile(path) and not os.path.isdir(path):  # a pipe may never end
+                    raise runs.InputError(f"{path} is neither a file nor a folder. {RECORD}")
+                args, note = fit_frame_rate(trained, path, options)
+                table, moments = predict_clips(trained, args, path, device)
+            except runs.InputError as error:
+                print(f"Error: {error}", file=sys.stderr)
+                continue
+            tables.append(table)
+            parts = labels.get(os.path.realpath(path), [])
+            print_prediction(table, path, note)
+            if options.labels:
+                print_agreement(table, parts, trained.action_names)
+            if options.plot:
+                figure = plot_timeline(table, read_strip(path, moments), parts)
+                with runs.atomic_file(options.plot) as file:
+                    figure.savefig(file, format="png", dpi=140)
+                print(f"\nOutput  {options.plot}")
+    finally:  # also after Ctrl-C
+        if options.csv and tables:
+            table = pd.concat(tables)
+            if os.path.realpath(os.path.dirname(options.csv)) != os.getcwd():  # its paths start in its folder
+                table["video"] = table["video"].map(os.path.abspath)
+            write_csv(table, options.csv)
+            print(f"\nOutput  {options.csv}")
+    if len(tables) < len(paths):
         sys.exit(1)
+
+
+def write_csv(table: pd.DataFrame, path: str | Path) -> None:
+    """Write a table. A spreadsheet needs a byte-order mark to read other letters than ASCII."""
+    text = table.to_csv(index=False)
+    with runs.atomic_file(path) as file:
+        file.write(text.encode("utf-8" if text.isascii() else "utf-8-sig", "backslashreplace"))
 
 
 def expand(path: str) -> list[str]:
@@ -377,6 +392,20 @@ def expand(path: str) -> list[str]:
     if found and runs.join_counts(skipped):
         runs.report("Skipped", f"{runs.join_counts(skipped)}, in {path}")
     return found or [path]
+
+
+def find_labels(data_path: str, paths: list[str], action_names: list[str]) -> dict[str, list[videos.Video]]:
+    """Return {real path: the labelled parts of a video, in order}. Raise InputError if there are none."""
+    names, labels = {videos.name_key(name): name for name in action_names}, defaultdict(list)
+    for part in sorted(videos.find_videos(data_path), key=lambda part: part.start):
+        part = part._replace(action=names.get(videos.name_key(part.action), part.action))
+        labels[os.path.realpath(part.path)].append(part)
+    if labels.keys().isdisjoint(map(os.path.realpath, paths)):
+        names = set(map(os.path.basename, paths))
+        others = sorted(labels, key=lambda path: os.path.basename(path) not in names)  # of these names first
+        raise runs.InputError(f"--labels {data_path} does not name {runs.abbreviate(paths)}, but "
+                              f"{runs.abbreviate(others)}")
+    return labels
 
 
 def fit_frame_rate(trained: Trained, path: str, options) -> tuple[argparse.Namespace, str]:
@@ -399,20 +428,19 @@ def predict_clips(trained: Trained, args: argparse.Namespace, path: str, device)
     """Predict each of the clips that are spread over a video, one at a time.
 
     Returns:
-        a table with the columns video, start, end (seconds), action and probability, a row for each clip and
-        action, the most likely of a clip first; table.attrs: "seconds", of the whole video, "timed" (False: a
-        frame folder, whose seconds are guessed from the training's frame rate), "lacks": frames, for a clip
+        a table: video, start, end (seconds), action and probability, a row for each clip and action, the most
+        likely of a clip first; its attrs: "seconds" of the video, their "unit", "lacks": frames, for a clip
         [(second, frame number), ...] of at most 12 frames, spread evenly over those that the clips hold
     """
-    times = frames.frame_times(path) if os.path.isfile(path) else []
-    count, timed = len(times) or frames.count_frames(path), bool(times)
-    if not timed:
+    times, unit = frames.frame_times(path) if os.path.isfile(path) else [], "seconds"
+    count = len(times) or frames.count_frames(path)
+    if not times:
         times = [number / (trained.frame_rate or 25) for number in range(max(1, count))]
+        unit += ", guessed from the frames"
     numbers = functions.select_frames(args)
     args.clips = min(args.clips, max(1, count - numbers[-1] + 1))  # or some would be the same
     clips = functions.spread_clips(numbers, args.clips, count)
-    script = import_script(trained.name)
-    dataset = script.make_dataset(args, [videos.Video(path, path, "", "")])
+    dataset = import_script(trained.name).make_dataset(args, [videos.Video(path, path, "", "")])
     batches = ((X[None], torch.tensor([0])) for X, _ in dataset.read(0, clips))
     log_probabilities, _ = functions.predict(trained.model, device, batches)
     rows, seen = [], set()
@@ -423,34 +451,49 @@ def predict_clips(trained: Trained, args: argparse.Namespace, path: str, device)
             rows.append((path, times[start - 1], times[end - 1], trained.action_names[label],
                          float(probabilities[label])))
     table = pd.DataFrame(rows, columns=["video", "start", "end", "action", "probability"])
-    table.attrs = dict(seconds=times[-1], timed=timed, lacks=max(0, numbers[-1] - count))
+    table.attrs = dict(seconds=times[-1], unit=unit, lacks=max(0, numbers[-1] - count))
     chosen = np.linspace(0, len(seen) - 1, min(12, len(seen))).round().astype(int)
     return table, [(times[number - 1], number) for number in np.array(sorted(seen))[chosen].tolist()]
 
 
-def print_prediction(table: pd.DataFrame, name: str, note: str) -> None:
+def print_prediction(table: pd.DataFrame, path: str, note: str) -> None:
     """Print the five most likely actions of a video, by the mean of its clips, then the best of each clip."""
-    clips, notes = table.drop_duplicates(["start", "end"]), [note] if note else []
+    clips, seconds = table.drop_duplicates(["start", "end"]), table.attrs["seconds"]
+    print(f"\n{path}" + (f"\n  ({note})" if note else ""))
     if table.attrs["lacks"]:
-        notes.append(f"{table.attrs['lacks']} frames shorter than a clip: the last frame is held")
+        print(f"  ({table.attrs['lacks']} frames shorter than a clip: the last frame is held)")
     if len(clips) > 1:
-        notes.append(f"the mean of {len(clips)} clips")
-    elif table.attrs["seconds"] > clips["end"].iloc[0]:
-        start, end, _ = clips[["start", "end", "probability"]].iloc[0]
-        number = min(20, math.ceil(table.attrs["seconds"] / max(end - start, 0.1)))
-        notes.append(f"from seconds {start:.1f} to {end:.1f} of {table.attrs['seconds']:.1f}; "
-                     f"use --clips {number} to see more")
-    print(f"\n{name}")
-    for line in notes:
-        print(f"  ({line})")
+        print(f"  (the mean of {len(clips)} clips)")
+    elif seconds > clips["end"].iloc[0]:
+        start, end = clips[["start", "end"]].iloc[0]
+        number = min(20, math.ceil(seconds / max(end - start, 0.1)))
+        print(f"  (from seconds {start:.1f} to {end:.1f} of {seconds:.1f}; use --clips {number} to see more)")
     mean = table.groupby("action")["probability"].mean().sort_values(ascending=False)
     for action, probability in mean.head(5).items():
         bar = "#" * round(probability * (shutil.get_terminal_size().columns - 40))
         print(f"  {action:<24} {probability:6.1%}  {bar}")
     if len(clips) > 1:
-        print("\n  seconds" if table.attrs["timed"] else "\n  seconds, guessed from the frames")
+        print(f"\n  {table.attrs['unit']}")
         for row in clips.itertuples():
             print(f"  {row.start:7.1f} to {row.end:7.1f}  {row.action:<24} {row.probability:6.1%}")
+
+
+def print_agreement(table: pd.DataFrame, parts: list[videos.Video], action_names: list[str]) -> None:
+    """Print how many clips have the action of a labelled part in which their middle lies, by action."""
+    clips, pairs = table.drop_duplicates(["start", "end"]), []  # (labelled, predicted)
+    for clip in clips.itertuples():
+        middle = (clip.start + clip.end) / 2
+        actions = [part.action for part in parts if part.start <= middle < part.end]
+        if actions:
+            pairs.append((clip.action if clip.action in actions else actions[-1], clip.action))
+    right = sum(labelled == predicted for labelled, predicted in pairs)
+    print(f"\n  labelled parts: {len(pairs)} clips, {right} right, {100 * right / max(1, len(pairs)):.1f} % "
+          f"(clips in no part: {len(clips) - len(pairs)})")
+    for action in sorted({part.action for part in parts}):
+        counts = Counter(predicted for labelled, predicted in pairs if labelled == action)
+        wrong = runs.join_counts({other: n for other, n in counts.most_common(4) if other != action})
+        notes = [f"taken for {wrong}"] * bool(wrong) + ["unknown to the model"] * (action not in action_names)
+        print(f"  {action:<24} {counts[action]:3} of {counts.total():3}  {'; '.join(notes)}".rstrip())
 
 
 # ------------------------------------------------------------------------------ 5. The picture
@@ -466,19 +509,19 @@ def read_strip(path: str, moments: list) -> list[tuple[float, np.ndarray]]:
     return strip
 
 
-def plot_timeline(table: pd.DataFrame, strip: list) -> Figure:
-    """Draw frames of a video over time, and below them the probabilities of its most likely actions."""
+def plot_timeline(table: pd.DataFrame, strip: list, parts: Sequence[videos.Video] = ()) -> Figure:
+    """Draw frames of a video over time, and below them the probabilities of its actions, and its parts."""
     seconds = max(table.attrs["seconds"], table["end"].max(), 0.1)
     name = os.path.basename(os.path.normpath(table["video"].iloc[0]))
-    labels = fit_fonts([name, *table["action"]])
+    labels = fit_fonts([name, *table["action"], *(part.action for part in parts)])
     table = table.replace({"action": labels})
-    # in inches; the axes are 7.2 wide; no height if none of the pictures can be read
-    width = 6.9 / max(len(strip), 6)
+    parts = [part._replace(action=labels[part.action], end=min(part.end, seconds)) for part in parts]
+    width = 6.9 / max(len(strip), 6)  # inches, of axes of 7.2
     heights = [width * picture.shape[0] / picture.shape[1] for _, picture in strip]
-    tallest = max(heights, default=0)
+    tallest = max(heights, default=0)  # 0 if no picture can be read
     inches = 4.6 + tallest
     figure = Figure(figsize=(8, inches))
-    draw_probabilities(figure.add_axes([0.08, 0.6 / inches, 0.9, 2.6 / inches]), table, seconds)
+    draw_probabilities(figure.add_axes([0.08, 0.6 / inches, 0.9, 2.6 / inches]), table, seconds, parts)
     top = figure.add_axes([0.08, 4.2 / inches, 0.9, tallest / inches])
     for place, ((second, picture), height) in enumerate(zip(strip, heights, strict=True)):
         middle, half = 7.2 * (place + 0.5) / len(strip), width / 2
@@ -488,33 +531,37 @@ def plot_timeline(table: pd.DataFrame, strip: list) -> Figure:
                  color="dimgray")
     top.set(xlim=(0, 7.2), ylim=(0, max(tallest, 0.1)))
     top.axis("off")
-    top.set_title(labels[name], loc="left", parse_math=False)
+    top.set_title(labels[name], loc="left")
     return figure
 
 
-def draw_probabilities(axes: Axes, table: pd.DataFrame, seconds: float) -> None:
-    """Draw the probabilities of the actions that are most often first, then of the most likely on average."""
+def draw_probabilities(axes: Axes, table: pd.DataFrame, seconds: float, parts: Sequence) -> None:
+    """Draw the actions that are most often first or labelled, then the most likely; below them the parts."""
     clips, mean = table.drop_duplicates(["start", "end"]), table.groupby("action")["probability"].mean()
-    firsts = clips["action"].value_counts()
-    actions = sorted(mean.index, key=lambda action: (-firsts.get(action, 0), -mean[action]))[:len(COLORS)]
+    often = Counter([*clips["action"], *(part.action for part in parts)])
+    actions = sorted(mean.index, key=lambda action: (-often[action], -mean[action]))
+    colors = dict(zip(actions, COLORS, strict=False))
     overlap = (clips["start"].to_numpy()[1:] < clips["end"].to_numpy()[:-1]).any()
-    for action, color in reversed(list(zip(actions, COLORS, strict=False))):  # the most likely on top
-        part = table[table["action"] == action]
-        middle, percent = (part["start"] + part["end"]) / 2, 100 * part["probability"]
-        if overlap:  # bars would hide each other
-            axes.plot(middle, percent, color=color, lw=2.5, label=action)
-        else:
-            axes.plot(middle, percent, color=color, lw=1)
-            axes.hlines(percent, part["start"], part["end"], color=color, lw=5, label=action)
-    xlabel = "seconds" if table.attrs["timed"] else "seconds, guessed from the frames"
-    axes.set(xlim=(0, seconds), ylim=(-2, 102), xlabel=xlabel, ylabel="probability (%)")
+    for action, color in reversed(colors.items()):  # the most likely on top
+        rows = table[table["action"] == action]
+        middle, percent = (rows["start"] + rows["end"]) / 2, 100 * rows["probability"]
+        axes.plot(middle, percent, color=color, lw=2.5 if overlap else 1, label=action if overlap else "")
+        if not overlap:  # else bars would hide each other
+            axes.hlines(percent, rows["start"], rows["end"], color=color, lw=5, label=action)
+    axes.legend(reverse=True, loc="lower left", bbox_to_anchor=(0, 1), frameon=False, borderaxespad=0.2,
+                ncol=max(2, min(4, 90 // (max(map(len, colors)) + 8))))  # 90 letters fit
+    ends = []  # of the last part in each row: parts that overlap stand in rows
+    for part in parts:
+        row = next((row for row, end in enumerate(ends) if end <= part.start), len(ends))
+        ends[row:row + 1] = [part.end]
+        length, y, color = part.end - part.start, -10 - 12 * row, colors.get(part.action, "silver")
+        axes.broken_barh([(part.start, length)], (y - 5, 10), color=color, lw=0.5, zorder=2)
+        letters = max(0, int(100 * length / seconds))  # that fit
+        axes.text(part.start + length / 2, y, part.action[:letters], fontsize=8, ha="center", va="center")
+    xlabel = table.attrs["unit"] + ("; below the curves: the labelled parts" if parts else "")
+    axes.set(xlim=(0, seconds), ylim=(-2 - 13 * len(ends), 102), yticks=range(0, 101, 20), xlabel=xlabel,
+             ylabel="probability (%)")
     axes.grid(alpha=0.3)
-    handles, labels = axes.get_legend_handles_labels()
-    legend = axes.legend(handles[::-1], labels[::-1], loc="lower left", bbox_to_anchor=(0, 1),
-                         ncol=max(2, min(4, 90 // (max(map(len, labels)) + 8))),  # 90 letters fit
-                         frameon=False, borderaxespad=0.2)
-    for text in legend.get_texts():
-        text.set_parse_math(False)  # a name may hold dollar signs
 
 
 REPORTED_LETTERS = set()
@@ -553,7 +600,7 @@ def letters_of(font_path: str) -> set[str]:
 
 
 def main():
-    options = parse_arguments()
+    options = parse_arguments(sys.argv[1:])
     if runs.WORLD_SIZE > 1:
         raise runs.InputError("prediction uses one process: start it with python, not with torchrun")
     device = runs.get_device()

@@ -1,7 +1,11 @@
 """check_model_prediction.py: the list, any video of any length, any weights."""
+import codecs
 import itertools
+import math
+import os
 import re
 import shutil
+import signal
 import sys
 from pathlib import Path
 
@@ -9,6 +13,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_rgb
 from PIL import Image
 
 import check_model_prediction
@@ -27,6 +33,7 @@ from conftest import (
     write_frames,
     write_video,
 )
+from videos import Video
 
 
 def predict_table(folder: Path, *words) -> tuple[pd.DataFrame, str]:
@@ -204,7 +211,8 @@ def test_top_five_of_files_frame_folders_and_folders_of_videos(trained, tmp_path
     Image.fromarray(make_images(3, count=1)[0]).save(tmp_path / "day" / "cover.png")
     out = run(sys.executable, REPO / "check_model_prediction.py", "--checkpoint",
               trained("CRNN") / "CRNN_epoch2.pth", "--csv", "a.csv", "--video", "take:2.avi", "day").stdout
-    assert re.findall(r"^(\S+\.\w+|frames)$", out, re.M) == ["take:2.avi", "a.mp4", "b.mp4", "frames"]
+    assert [Path(path).as_posix() for path in re.findall(r"^(\S+\.\w+|\S+frames)$", out, re.M)] == [
+        "take:2.avi", "day/a.mp4", "day/evening/b.mp4", "day/frames"]
     reasons = " ".join(re.search(r"^Skipped ([^/]+),\s+in\s+day", out, re.M)[1].split())
     assert reasons == "images without a number, of another series, or beside videos: 1, folders too deep: 1"
     for action in ACTIONS:
@@ -257,6 +265,9 @@ def test_with_clips_the_list_is_the_videos_mean_too(trained, small_data, tmp_pat
     assert len(table) == 9 and "seconds, guessed from the frames" in out
     mean = mean_of(table)
     assert row["y_pred"] == mean.idxmax() and row["confidence"] == pytest.approx(mean.max(), rel=1e-5)
+    predict(*words, "--output", tmp_path / "list.csv")
+    row = pd.read_csv(tmp_path / "list.csv").set_index("filename").loc["v_Punch_g03_c01"]
+    assert row[ACTIONS].tolist() == pytest.approx(mean[ACTIONS].tolist(), rel=1e-5)
 
 
 def test_a_model_trained_on_clips_is_asked_over_as_many(trained, tmp_path):
@@ -315,6 +326,68 @@ def test_names_that_the_usual_font_lacks_are_shown_by_a_font_that_has_them(capsy
     if "no installed font has" in capsys.readouterr().out:
         pytest.skip("no installed font has Chinese letters")
     assert shown == {"走路": "走路", "弯腰": "弯腰"}
+
+
+def test_a_table_for_excel_has_what_was_predicted_before_ctrl_c(trained, tmp_path, monkeypatch):
+    for name in ("-5N Bücken.avi", "b.avi"):
+        write_video(tmp_path / name, make_images(1))
+    monkeypatch.chdir(tmp_path)
+    words = ["--save_model_path", trained("Conv3D"), "--video", "-5N Bücken.avi", "b.avi", "--csv"]
+    predict(*words, "whole.csv")
+    steps = iter([check_model_prediction.predict_clips, lambda *_: signal.raise_signal(signal.SIGINT)])
+    monkeypatch.setattr(check_model_prediction, "predict_clips", lambda *given: next(steps)(*given))
+    assert predict(*words, "half.csv", check=False).returncode == 130
+    half, whole = Path("half.csv").read_bytes(), Path("whole.csv").read_bytes()
+    assert half.startswith(codecs.BOM_UTF8 + b"video,") and whole.startswith(half) and len(half) < len(whole)
+
+
+# ------------------------------------------------------------------------------ labelled parts
+
+
+def give_labels(monkeypatch, path: Path, rows: list[tuple]) -> None:
+    """Let a table have parts: (action, start, end in seconds)."""
+    parts = [Video(f"{path.stem}@{start}-{end}", str(path), action, "", start=start, end=end)
+             for action, start, end in rows]
+    monkeypatch.setattr(check_model_prediction, "find_videos", lambda data_path: parts)
+
+
+def test_labelled_parts_are_compared_with_the_clips_whose_middle_they_hold(trained, tmp_path, monkeypatch):
+    path = write_video(tmp_path / "day" / "long.mp4", make_images(2, count=60), rate=10)
+    monkeypatch.chdir(path.parent)
+    words = ["--save_model_path", trained("Conv3D"), "--clips", "6", "--video", "long.mp4"]
+    table, _ = predict_table(tmp_path, *words)
+    assert {*table["video"]} == {str(path)}  # the table lies in another folder
+    answers = table.drop_duplicates("start")["action"].tolist()
+    wrong = [next(action for action in ACTIONS if action != answer) for answer in answers]
+    give_labels(monkeypatch, path, [  # each second a clip of 0.9 seconds begins
+        (answers[0].upper(), 0, 0.5), (wrong[1], 0.5, 2), ("Surf", 3, 4), (wrong[4], 4, 5),
+        (answers[4], 4.2, 5), (answers[5], 5.4, math.inf)])
+    out = predict(*words, "--labels", "videos.csv").stdout
+    assert "labelled parts: 5 clips, 3 right, 60.0 % (clips in no part: 1)" in out
+    assert re.search(rf"^  Surf +0 of   1  taken for {answers[3]}: 1; unknown to the model$", out, re.M)
+    assert re.search(rf"^  {wrong[1]} +[0-9] of +[0-9]  taken for {answers[1]}: 1$", out, re.M)
+    give_labels(monkeypatch, tmp_path / "other" / "long.mp4", [("Surf", 0, 1)])
+    done = predict(*words, "--labels", "videos.csv", check=False)
+    assert_refused(done, "videos.csv does not name long.mp4", str(tmp_path / "other" / "long.mp4"))
+
+
+def test_the_band_of_labels_has_the_seconds_and_the_colours_of_the_curves():
+    table = pd.DataFrame([("a.mp4", second, second + 2, action, 0.5) for second in range(9)
+                          for action in ("Bend", "Wave")],
+                         columns=["video", "start", "end", "action", "probability"])
+    table.attrs = dict(seconds=10, unit="seconds")
+    parts = [Video("", "a.mp4", action, "", start=start, end=end) for action, start, end in (
+        ("Wave", 0, 4), ("Bend", 5, 7), ("$Surf_{", 6, math.inf))]  # the last one is in a second row
+    figure = check_model_prediction.plot_timeline(table, [], parts)
+    canvas, axes = FigureCanvasAgg(figure), figure.axes[0]
+    canvas.draw()
+    pixels = np.asarray(canvas.buffer_rgba())[::-1, :, :3] / 255
+    colors = {line.get_label(): line.get_color() for line in axes.lines} | {"$Surf_{": "silver", "": "white"}
+    for second, percent, action in (
+            (0.1, -14, "Wave"), (3.9, -14, "Wave"), (4.1, -14, ""), (5.1, -14, "Bend"), (6.9, -14, "Bend"),
+            (5.9, -26, ""), (6.1, -26, "$Surf_{"), (9.9, -26, "$Surf_{")):
+        x, y = axes.transData.transform((second, percent)).astype(int)
+        np.testing.assert_allclose(pixels[y, x], to_rgb(colors[action]), atol=0.01, err_msg=f"{second} s")
 
 
 # ------------------------------------------------------------------------------ speed of motion
@@ -411,13 +484,19 @@ def test_what_cannot_be_predicted_is_named_and_the_rest_is_predicted(trained, tm
     videos = [tmp_path / name for name in ("broken.mp4", "folder", "none.mp4", "good.avi")]
     done = predict("--save_model_path", trained("Conv3D"), "--csv", tmp_path / "table.csv",
                    "--video", *videos, check=False)
-    assert done.returncode == 1 and "Traceback" not in done.stderr and "\ngood.avi\n" in done.stdout
+    assert done.returncode == 1 and "Traceback" not in done.stderr and "good.avi\n" in done.stdout
     errors = done.stderr.splitlines()
     assert len(errors) == 3 and all(line.startswith("Error: ") for line in errors)
-    expected = [("broken.mp4", "cannot be read as"), ("folder", "can be read"), ("none.mp4", "o such file")]
+    expected = [("broken.mp4", "cannot be read as"), ("folder", "can be read"), ("none.mp4", "nor a folder")]
     for line, words in zip(errors, expected, strict=True):
         assert all(word in line for word in words), line
     assert len(pd.read_csv(tmp_path / "table.csv")) == len(ACTIONS)
+
+
+def test_pipes_cameras_and_streams_are_refused(trained):
+    streams = ["http://localhost/a.mp4", "rtsp://localhost/1", "0", os.devnull, f"/dev/fd/{os.pipe()[0]}"]
+    done = predict("--save_model_path", trained("Conv3D"), "--video", *streams, check=False)
+    assert (done.returncode, done.stderr.count("Record a camera or a stream first")) == (1, len(streams))
 
 
 FLAGS = {  # wrong flags, and what the message must name

@@ -1,6 +1,7 @@
 """The README promises only what exists."""
 import re
 import shlex
+from pathlib import Path
 
 import pytest
 
@@ -79,6 +80,20 @@ def test_each_recipe_for_a_list_makes_a_table_that_is_read(recipe, tmp_path, mon
 def test_its_snippet_loads_a_model(trained):
     checkpoint = trained("CRNN") / "CRNN_epoch2.pth"
     exec(SNIPPETS[1].replace("CRNN/model_ckpt/CRNN_epoch8.pth", checkpoint.as_posix()), {})
+
+
+def test_its_recipe_makes_parts_of_predicted_clips(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    clips = [("a.mp4", 0, 2, "Bend"), ("a.mp4", 1, 3, "Bend"), ("a.mp4", 2, 4, "Wave"),
+             ("a.mp4", 3, 5, "Bend"), ("b.mp4", 0, 1.5, "Bend"), ("b.mp4", 3, 4.5, "001")]
+    lines = [f"{video},{start},{end},{action},0.9\n{video},{start},{end},None,0.1"
+             for video, start, end, action in clips]
+    Path("actions.csv").write_text("\n".join(["video,start,end,action,probability", *lines]))
+    [code] = [code for code in SNIPPETS if "actions.csv" in code]
+    exec(code, {})
+    assert Path("videos.csv").read_text().split() == [
+        "video,start,end,action", "a.mp4,0.0,2.5,Bend", "a.mp4,2.5,3.5,Wave", "a.mp4,3.5,5.0,Bend",
+        "b.mp4,0.0,1.5,Bend", "b.mp4,3.0,4.5,001"]
 
 
 def test_its_pictures_exist_and_are_small():
