@@ -223,10 +223,14 @@ def from_raw_weights(states: list[dict], options: argparse.Namespace) -> dict:
                         RNN_hidden_layers=sum("LSTM.weight_ih" in key for key in weights),
                         RNN_hidden_nodes=weights["decoder.LSTM.weight_hh_l0"].shape[1],
                         RNN_FC_dim=len(weights["decoder.fc1.weight"]))
+            if name == "CRNN":
+                size["channels"] = weights["encoder.conv1.0.weight"].shape[1]
             classes = len(weights["decoder.fc2.weight"])
     except KeyError as error:
         hint = " (name the files of both encoder and decoder)" if len(states) == 1 else ""
         raise InputError(f"{files} is not a whole state dict of {name}: {error} is missing{hint}") from error
+    if size.get("channels") == 6:
+        size.update(channels=3, input="both")
     if size.get("channels", 3) not in (1, 3):
         raise InputError(f"{files}: the model takes {size['channels']} channels; frames have 3, or 1 if grey")
     if options.img_x or options.img_y:

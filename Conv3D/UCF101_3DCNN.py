@@ -51,6 +51,8 @@ PARAMETERS = dict(
     end_frame=(29, "end of a clip; this frame is left out"),
     skip_frame=(1, "take every n-th frame"),
     clips=(1, "clips spread over a video; training draws one of them, the test averages all"),
+    input=("frames", "what the model sees: frames, differences between frames, or both, side by side",
+           ("frames", "differences", "both")),
     cache_gb=(10, "keep all clips on disk if they take no more gigabytes than this; 0: never", 0),
     img_x=(256, "height to which frames are resized"),
     img_y=(342, "width to which frames are resized"),
@@ -83,11 +85,12 @@ DEMO = dict(
 def build_model(args, num_classes: int) -> CNN3D:
     return CNN3D(t_dim=len(select_frames(args)), img_x=args.img_x, img_y=args.img_y, drop_p=args.dropout,
                  fc_hidden1=args.fc_hidden1, fc_hidden2=args.fc_hidden2, num_classes=num_classes,
-                 in_channels=args.channels)
+                 in_channels=args.channels * (2 if args.input == "both" else 1), input=args.input)
 
 
 def make_dataset(args, videos: list) -> Dataset_3DCNN:
-    return Dataset_3DCNN(videos, select_frames(args), args.img_x, args.img_y, args.channels, args.clips)
+    return Dataset_3DCNN(videos, select_frames(args), args.img_x, args.img_y, args.channels, args.clips,
+                         args.input)
 
 
 def main():

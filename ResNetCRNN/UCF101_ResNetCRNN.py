@@ -57,6 +57,8 @@ PARAMETERS = dict(
     end_frame=(29, "end of a clip; this frame is left out"),
     skip_frame=(1, "take every n-th frame"),
     clips=(1, "clips spread over a video; training draws one of them, the test averages all"),
+    input=("frames", "what the model sees: frames, or differences between frames",
+           ("frames", "differences")),  # not both: the ResNet takes three channels
     cache_gb=(10, "keep all clips on disk if they take no more gigabytes than this; 0: never", 0),
     res_size=(224, "height and width to which frames are resized"),
     # ResCNNEncoder
@@ -97,7 +99,7 @@ DEMO = dict(
 def build_model(args, num_classes: int) -> CRNN:
     encoder = ResCNNEncoder(weights=args.resnet_weights,
                             fc_hidden1=args.CNN_fc_hidden1, fc_hidden2=args.CNN_fc_hidden2,
-                            drop_p=args.dropout, CNN_embed_dim=args.CNN_embed_dim)
+                            drop_p=args.dropout, CNN_embed_dim=args.CNN_embed_dim, input=args.input)
     decoder = DecoderRNN(CNN_embed_dim=args.CNN_embed_dim, h_RNN_layers=args.RNN_hidden_layers,
                          h_RNN=args.RNN_hidden_nodes, h_FC_dim=args.RNN_FC_dim, drop_p=args.dropout,
                          num_classes=num_classes)
@@ -105,7 +107,8 @@ def build_model(args, num_classes: int) -> CRNN:
 
 
 def make_dataset(args, videos: list) -> Dataset_CRNN:
-    return Dataset_CRNN(videos, select_frames(args), args.res_size, args.res_size, clips=args.clips)
+    return Dataset_CRNN(videos, select_frames(args), args.res_size, args.res_size, clips=args.clips,
+                        input=args.input)
 
 
 def main():

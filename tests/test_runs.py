@@ -99,7 +99,8 @@ def test_it_runs_from_any_folder_and_a_folder_taken_away_still_trains(small_data
 # ------------------------------------------------------------------------------ parameters
 
 DEFAULTS = {  # as the original tutorial has them; what came later means "as before"
-    "common": dict(split="random", seed=42, begin_frame=1, end_frame=29, skip_frame=1, clips=1, cache_gb=10,
+    "common": dict(split="random", seed=42, begin_frame=1, end_frame=29, skip_frame=1, clips=1,
+                   input="frames", cache_gb=10,
                    augment="none", lr_schedule="constant", log_interval=10, resume=False,
                    keep_all_epochs=False, demo=False),
     "Conv3D": dict(img_x=256, img_y=342, channels=3, epochs=15, batch_size=30, learning_rate=1e-4,
@@ -411,6 +412,7 @@ CHANGES = {  # other flags than the run had, what the message names
     "data": ("--seed 1 --img_x 41", ["--seed 42 -> 1", "--img_x 40 -> 41"]),
     "clips": ("--clips 3", ["--clips 1 -> 3"]),
     "crops": ("--augment crop", ["--augment none -> crop"]),
+    "input": ("--input both", ["--input frames -> both"]),
     "schedule": ("--lr_schedule cosine", ["--lr_schedule constant -> cosine"]),
     "split": ("--split random", ["--split group -> random", "the train videos", "the test videos"]),
 }
@@ -465,12 +467,12 @@ def answer(folder: Path, video: Path) -> str:
 
 
 def test_a_checkpoint_of_an_older_parameter_set_resumes_and_predicts_as_before(trained, small_data, tmp_path):
-    """It knows no clips, crops, schedules, kept clips, training videos, frame rate and name."""
+    """It knows no clips, input, crops, schedules, kept clips, training videos, frame rate and name."""
     for name in ("old", "new"):
         shutil.copytree(trained("CRNN"), tmp_path / name)
     for path in (tmp_path / "old").glob("CRNN_epoch*.pth"):
         checkpoint = load(path)
-        for key in ("clips", "augment", "lr_schedule", "cache_gb"):
+        for key in ("clips", "input", "augment", "lr_schedule", "cache_gb"):
             del checkpoint["args"][key]
         for key in ("train_videos", "frame_rate", "name"):
             del checkpoint[key]
