@@ -56,6 +56,7 @@ from runs import (  # noqa: E402
     join_counts,
     load_checkpoint,
     load_weights,
+    name_weights,
     parallelize,
     report,
     run,
@@ -199,15 +200,7 @@ def from_raw_weights(states: list[dict], options: argparse.Namespace) -> dict:
     """Make a checkpoint of the original's state dicts: sizes from the shapes, the rest from flags."""
     files, weights = ", ".join(options.checkpoint), {}
     for state in states:
-        is_state_dict = isinstance(state, dict) and all(isinstance(key, str) and torch.is_tensor(tensor)
-                                                        for key, tensor in state.items())
-        if not state or not is_state_dict:
-            raise InputError(f"{files} is neither a checkpoint nor a state dict")
-        state = {key.removeprefix("module."): tensor for key, tensor in state.items()}  # DataParallel adds it
-        part = "decoder." if "LSTM.weight_ih_l0" in state else "encoder."
-        if "conv1.weight" in state or any(key.startswith(("encoder.", "decoder.")) for key in state):
-            part = ""
-        weights.update({part + key: tensor for key, tensor in state.items()})
+        weights.update(name_weights(state, files))
     name = model_name(weights, files)
     script = importlib.import_module(SCRIPTS[name])
     defaults = {key: default for key, (default, *_) in script.PARAMETERS.items()}

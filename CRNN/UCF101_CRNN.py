@@ -75,6 +75,7 @@ PARAMETERS = dict(
     batch_size=(30, "videos per step, on all GPUs together"),
     learning_rate=(1e-4, "learning rate of Adam"),
     lr_schedule=("constant", "cosine: short warm-up, then down to 0", ("constant", "cosine")),
+    start_from=("none", "a checkpoint of this model: its weights are taken before training, where they fit"),
     seed=(42, "seed of the split, initial weights, order of videos, clips, crops and dropout", 0),
     log_interval=(10, "steps between updates of the loss in the progress bar"),
     num_workers=(cpu_count(), "processes that read videos", 0),

@@ -5,7 +5,7 @@
     3. Running a script        run, explain
     4. Devices and processes   get_device, parallelize, join_processes
     5. Files                   atomic_file, open_output_folder
-    6. Checkpoints             load_checkpoint, save_epoch, resume_training
+    6. Checkpoints             load_checkpoint, start_from, save_epoch, resume_training
     7. Progress                progress_bar, add_epoch, plot_curves, print_outcome
 
 You can skip this file at first: it says nothing about video. It imports none of the other files.
@@ -116,7 +116,7 @@ def parse_args(doc: str, parameters: dict, demo: dict) -> argparse.Namespace:
             parser.error(f"argument --{name}: {value} is out of range")
         if type(default) is float and not (0 < value < 1 or limit and value == smallest):
             parser.error(f"argument --{name}: {value} is out of range")
-        if name.endswith("_path") and value != "none":
+        if (name.endswith("_path") or name == "start_from") and value != "none":
             setattr(args, name, os.path.abspath(value))
     if args.augment != "none" and getattr(args, "cache_features", False):
         parser.error(f"argument --augment: {args.augment} changes the frames in every epoch, so features "
@@ -367,6 +367,34 @@ def load_weights(model: nn.Module, state: dict, path: str | Path) -> None:
         raise InputError(f"{path} does not fit this model: {' '.join(str(error).split())[:200]}") from error
 
 
+def name_weights(state: dict, path: str | Path) -> dict[str, torch.Tensor]:
+    """Return a state dict of ours or of the original tutorial by our names: encoder.conv1.0.weight, ..."""
+    if not isinstance(state, dict) or not state or not all(
+            isinstance(key, str) and torch.is_tensor(tensor) for key, tensor in state.items()):
+        raise InputError(f"{path} is neither a checkpoint nor a state dict")
+    state = {key.removeprefix("module."): tensor for key, tensor in state.items()}  # DataParallel adds it
+    part = "decoder." if "LSTM.weight_ih_l0" in state else "encoder."
+    if "conv1.weight" in state or any(key.startswith(("encoder.", "decoder.")) for key in state):
+        part = ""
+    return {part + key: tensor for key, tensor in state.items()}
+
+
+def start_from(path: str, name: str, model: nn.Module) -> None:
+    """Take all weights of a checkpoint that fit the model by name and shape; the others stay as they are.
+
+    Raises InputError if nothing fits, or if the checkpoint is one of another model.
+    """
+    checkpoint, own = load_checkpoint(path), model.state_dict()
+    weights = name_weights(checkpoint.get("model", checkpoint.get("state_dict", checkpoint)), path)
+    taken = {key: tensor for key, tensor in weights.items() if key in own and tensor.shape == own[key].shape}
+    if not taken or checkpoint.get("name", name) != name:
+        raise InputError(f"--start_from {path}: these are not the weights of a {name}")
+    model.load_state_dict(taken, strict=False)
+    new, values = [key for key in own if key not in taken], sum(tensor.numel() for tensor in taken.values())
+    report("Start", f"from {path}: {len(taken)} tensors ({values:,} values) taken, {len(new)} new"
+           + (f": {abbreviate(new, 6)}" if new else ""))
+
+
 def saved_args(checkpoint: dict, parameters: dict) -> dict:
     """Return a checkpoint's parameters. Newer parameters have their default, which means "as before"."""
     return {name: default for name, (default, *_) in parameters.items()} | checkpoint["args"]
@@ -415,7 +443,7 @@ def save_epoch(args: argparse.Namespace, name: str, model, optimizer, history: d
 
 def resume_training(args: argparse.Namespace, parameters: dict, name: str, model, optimizer,
                     data_record: dict) -> dict:
-    """Load the last undamaged epoch of save_model_path. Return the history so far.
+    """Load the last undamaged epoch of save_model_path, else the weights of start_from. Return the history.
 
     Raises InputError if the run had other parameters or videos.
     """
@@ -438,6 +466,8 @@ def resume_training(args: argparse.Namespace, parameters: dict, name: str, model
         return state["history"]
     if epochs:
         raise InputError(f"no checkpoint in {folder} can be read: delete them to start again")
+    if args.start_from != "none":
+        start_from(args.start_from, name, model.module)
     return {key: [] for key in HISTORIES}
 
 

@@ -44,6 +44,7 @@ from conftest import (
     write_frames,
     write_video,
 )
+from functions import DecoderRNN
 
 posix = pytest.mark.skipif(os.name == "nt", reason="uses signals and limits of POSIX")
 
@@ -101,7 +102,7 @@ def test_it_runs_from_any_folder_and_a_folder_taken_away_still_trains(small_data
 DEFAULTS = {  # as the original tutorial has them; what came later means "as before"
     "common": dict(split="random", seed=42, begin_frame=1, end_frame=29, skip_frame=1, clips=1,
                    input="frames", cache_gb=10,
-                   augment="none", lr_schedule="constant", log_interval=10, resume=False,
+                   augment="none", lr_schedule="constant", start_from="none", log_interval=10, resume=False,
                    keep_all_epochs=False, demo=False),
     "Conv3D": dict(img_x=256, img_y=342, channels=3, epochs=15, batch_size=30, learning_rate=1e-4,
                    dropout=0.2),
@@ -414,6 +415,7 @@ CHANGES = {  # other flags than the run had, what the message names
     "crops": ("--augment crop", ["--augment none -> crop"]),
     "input": ("--input both", ["--input frames -> both"]),
     "schedule": ("--lr_schedule cosine", ["--lr_schedule constant -> cosine"]),
+    "start": ("--start_from other.pth", ["--start_from none -> ", "other.pth"]),
     "split": ("--split random", ["--split group -> random", "the train videos", "the test videos"]),
 }
 
@@ -472,7 +474,7 @@ def test_a_checkpoint_of_an_older_parameter_set_resumes_and_predicts_as_before(t
         shutil.copytree(trained("CRNN"), tmp_path / name)
     for path in (tmp_path / "old").glob("CRNN_epoch*.pth"):
         checkpoint = load(path)
-        for key in ("clips", "input", "augment", "lr_schedule", "cache_gb"):
+        for key in ("clips", "input", "augment", "lr_schedule", "start_from", "cache_gb"):
             del checkpoint["args"][key]
         for key in ("train_videos", "frame_rate", "name"):
             del checkpoint[key]
@@ -487,10 +489,59 @@ def test_a_checkpoint_of_an_older_parameter_set_resumes_and_predicts_as_before(t
     assert_same_run(tmp_path / "old", tmp_path / "new", "CRNN", 3)
 
 
+LAST = ["decoder.fc2.weight", "decoder.fc2.bias"]
+STARTS = {  # the weights in a file of two actions' run, flags of the next one, of three actions; what is new
+    "CRNN": (dict, "", LAST),
+    "CRNN, larger frames": (dict, "--img_x 60", ["encoder.fc1.weight", *LAST]),
+    "CRNN, other input": (dict, "--input both", ["encoder.conv1.0.weight", *LAST]),
+    "CRNN, raw encoder": (lambda checkpoint: {
+        f"module.{key[8:]}": tensor for key, tensor in checkpoint["model"].items() if "encoder" in key},
+        "", [f"decoder.{key}" for key in DecoderRNN(1, 3, 1, 1).state_dict()]),
+    "Conv3D": (dict, "", ["fc3.weight", "fc3.bias"]),
+}
+
+
+@pytest.fixture(scope="session")
+def of_two_actions(small_data, tmp_path_factory) -> dict[str, Path]:
+    """{model: a checkpoint of two of the actions}."""
+    root = tmp_path_factory.mktemp("two")
+    shutil.copytree(small_data / "jpegs", root / "jpegs", ignore=shutil.ignore_patterns("*Punch*"))
+    for model in ("Conv3D", "CRNN"):
+        train(model, root, root / model, "--action_name_path", "none", "--epochs", "1")
+    return {model: root / model / f"{model}_epoch1.pth" for model in ("Conv3D", "CRNN")}
+
+
+@pytest.mark.parametrize("case", STARTS)
+def test_a_run_starts_from_all_weights_that_fit_once(case, of_two_actions, small_data, tmp_path):
+    make, flags, new = STARTS[case]
+    model, start = case.split(",")[0], tmp_path / "start.pth"
+    before = load(of_two_actions[model])
+    torch.save(make(before), start)
+    words = ["--start_from", start, *flags.split(), "--epochs", "1", "--learning_rate", "1e-12"]
+    out = train(model, small_data, tmp_path, *words).stdout
+    weights = load(tmp_path / f"{model}_epoch1.pth")["model"]
+    taken = [tensor.numel() for key, tensor in weights.items() if key not in new]
+    said = f"{len(taken)} tensors ({sum(taken):,} values) taken, {len(new)} new: {', '.join(new[:6])}"
+    assert f"from {start}: {said}" in " ".join(out.split())
+    for key in (key for key in weights if key not in new and key.endswith(("weight", "bias"))):
+        torch.testing.assert_close(weights[key], before["model"][key])
+    start.unlink()
+    assert "Start " not in train(model, small_data, tmp_path, *words, "--resume").stdout
+
+
+def test_weights_of_which_nothing_fits_or_of_another_model_are_refused(trained, small_data, tmp_path):
+    for file in (trained("Conv3D") / "Conv3D_epoch2.pth", trained("ResNetCRNN") / "ResNetCRNN_epoch2.pth"):
+        done = train("CRNN", small_data, tmp_path, "--start_from", file, check=False)
+        assert_refused(done, str(file))
+    assert not list(tmp_path.glob("*.pth"))
+
+
 def test_a_hostile_checkpoint_does_not_run(small_data, tmp_path):
     for name in ("CRNN_epoch1.pth", "CRNN_optimizer_epoch1.pth"):
         torch.save({"model": Payload(tmp_path / "trace")}, tmp_path / name)
     assert_refused(train("CRNN", small_data, tmp_path, "--resume", check=False), "can be read")
+    words = ["--start_from", tmp_path / "CRNN_epoch1.pth"]
+    assert_refused(train("CRNN", small_data, tmp_path / "out", *words, check=False), "can run code")
     for tensors in (True, False):
         with pytest.raises(runs.InputError, match="can run code"):
             runs.load_checkpoint(tmp_path / "CRNN_epoch1.pth", tensors=tensors)
