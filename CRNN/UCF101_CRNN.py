@@ -133,7 +133,7 @@ def main():
             test = evaluate(model, device, test_loader, args.clips)
             add_epoch(args, history, train, test, started)
             save_epoch(args, NAME, model, optimizer, history, data.record)
-    print_outcome(args, NAME, history, data.record)
+    print_outcome(args, NAME, history, data.record, data.chance)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@
     4. Devices and processes   get_device, parallelize, join_processes
     5. Files                   atomic_file, open_output_folder
     6. Checkpoints             load_checkpoint, start_from, save_epoch, resume_training
-    7. Progress                progress_bar, add_epoch, plot_curves, print_outcome
+    7. Progress                progress_bar, add_epoch, plot_curves, print_outcome, read_curves
 
 You can skip this file at first: it says nothing about video. It imports none of the other files.
 The file is the same in Conv3D/, CRNN/ and ResNetCRNN/. Edit the one in Conv3D/ and copy it to the others.
@@ -528,8 +528,9 @@ def plot_curves(file, name: str, history: dict) -> None:
     figure.savefig(file, format="png", dpi=180)
 
 
-def print_outcome(args: argparse.Namespace, name: str, history: dict, data_record: dict) -> None:
-    """Print the best and the last accuracy, how certain the last one is, and what to run next."""
+def print_outcome(args: argparse.Namespace, name: str, history: dict, data_record: dict,
+                  chance: float | None = None) -> None:
+    """Print the best and the last accuracy, how certain the last one is, what helps, and what to run next."""
     from scipy.stats import binomtest  # here, because it takes a second; comes with scikit-learn
 
     best, last, count = best_epoch(history), history["test_score"][-1], len(data_record["test_videos"])
@@ -538,7 +539,38 @@ def print_outcome(args: argparse.Namespace, name: str, history: dict, data_recor
           f"last, epoch {len(history['test_score'])}: {last:.1%}")
     report("", f"Report the last one, because the test videos chose the best. With {count:,} test videos its "
            f"95 % interval is {interval.low:.1%} to {interval.high:.1%} (Wilson; more if they share sources)")
+    for line in read_curves(args, history, interval.low, chance) if chance else ():
+        report("Curves", line)
     print(f"Output  checkpoints, histories, fig_UCF101_{name}.png in\n        {args.save_model_path}")
     script = Path(__file__).resolve().parent.parent / "check_model_prediction.py"
     if script.exists():
         print(f"Next    python {shell_command(str(script), '--save_model_path', args.save_model_path)}")
+
+
+def read_curves(args: argparse.Namespace, history: dict, low: float, chance: float) -> list[str]:
+    """Return what the curves say and what to do about it: at most two lines, often none.
+
+    low is the lower end of the last test accuracy's interval. The other rules take the mean accuracy in the
+    last third of the epochs, and compare it with the third before that.
+    """
+    n, lines = max(1, len(history["test_score"]) // 3), []
+    train, test = np.array(history["train_score"]), np.array(history["test_score"])
+    train_before, test_before = train[-2 * n:][:n].mean(), test[-2 * n:][:n].mean()
+    train, test = train[-n:].mean(), test[-n:].mean()
+    own_cnn = not hasattr(args, "resnet_weights")  # the ResNet's features are kept, and it takes no "both"
+    unused = {"--clips 5": args.clips < 5, "--augment crop": own_cnn and args.augment == "none",
+              "--input both (for motions)": own_cnn and args.input == "frames"}
+    helps = ", ".join(["videos of more sources", *(flag for flag in unused if unused[flag])])  # best first
+    if low <= chance:
+        lines.append(f"This test cannot tell the model from guessing (chance level {chance:.1%})")
+    if train < 0.8 and train >= train_before + 0.02:
+        longer = f"train longer, with --epochs {2 * args.epochs} --resume"
+        if args.lr_schedule == "cosine":  # its end is fixed
+            longer = f"start again with --epochs {2 * args.epochs} and another --save_model_path"
+        lines.append(f"Training accuracy still rises ({train_before:.0%}, now {train:.0%}): {longer}")
+    elif test <= test_before - 0.05 and train >= train_before:
+        lines.append(f"Test accuracy falls ({test_before:.0%}, now {test:.0%}): train fewer epochs, or use "
+                     f"{helps}")
+    elif train >= test + 0.2:
+        lines.append(f"Training accuracy ({train:.0%}) is far above test accuracy ({test:.0%}): use {helps}")
+    return lines

@@ -432,6 +432,10 @@ class Data(NamedTuple):
                 "train_videos": [video.name for video in self.train],
                 "test_videos": [video.name for video in self.test]}
 
+    @property
+    def chance(self) -> float:
+        return chance_level(self.train, self.test)
+
 
 def load_videos(args: argparse.Namespace) -> Data:
     """Find, label and split the videos, and print what was found. Raises InputError where that fails."""
@@ -473,9 +477,14 @@ def print_split(split: str, train: list[Video], test: list[Video]) -> None:
         missing = [action for action, count in counts.items() if count == 0]
         if missing:
             report("", f"No {side} video: {', '.join(missing)}")
-    chance = max(1 / len(actions), max(Counter(video.action for video in test).values()) / len(test))
-    report("", f"chance level: {chance:.1%}; each test video counts {1 / len(test):.2%}")
+    report("", f"chance level: {chance_level(train, test):.1%}; each test video counts {1 / len(test):.2%}")
     print_sources(train, test)
+
+
+def chance_level(train: list[Video], test: list[Video]) -> float:
+    """Return the accuracy of guessing, or of the best answer that is always the same, if that is higher."""
+    actions = {video.action for video in (*train, *test)}
+    return max(1 / len(actions), max(Counter(video.action for video in test).values()) / len(test))
 
 
 def print_sources(train: list[Video], test: list[Video]) -> None:

@@ -241,6 +241,40 @@ def test_the_end_says_how_certain_the_accuracy_is(right, videos, tmp_path, capsy
     assert f"{videos:,} test videos its 95 % interval is {centre - half:.1%} to {centre + half:.1%}" in out
 
 
+CURVES = {  # accuracy by epoch in training and in the test of 100 videos of four actions; flags; what is said
+    "learnt": ([0.5, 0.8, 0.9, 0.95, 0.97, 0.98], [0.5, 0.7, 0.8, 0.85, 0.9, 0.9], {}, []),
+    "one epoch": ([0.5], [0.45], {}, []),
+    "hopeless": ([0.25] * 6, [0.28] * 6, {}, [["cannot tell", "chance level 25.0%"]]),
+    "short": ([0.3, 0.4, 0.5], [0.35, 0.4, 0.5], {}, [["40%, now 50%", "--epochs 6 --resume"]]),
+    "short, with a cosine": ([0.3, 0.4, 0.5], [0.35, 0.4, 0.5], dict(lr_schedule="cosine"),
+                             [["start again with --epochs 6"]]),
+    "short, and as good as chance": ([0.3, 0.5], [0.25, 0.3], {}, [["cannot tell"], ["--epochs 4 --resume"]]),
+    "learnt by heart": ([0.5, 0.9, 1, 1, 1, 1], [0.5, 0.6, 0.6, 0.6, 0.6, 0.6], {},
+                        [["(100%)", "(60%)", "more sources, --clips 5, --augment crop, --input both"]]),
+    "by heart, with all that helps": ([0.9, 1, 1], [0.5, 0.6, 0.6],
+                                      dict(clips=5, augment="crop_flip", input="differences"),
+                                      [["use videos of more sources."]]),
+    "by heart, a frozen ResNet": ([0.9, 1, 1], [0.5, 0.6, 0.6], dict(resnet_weights="none"),
+                                  [["use videos of more sources, --clips 5."]]),
+    "better before": ([0.5, 0.6, 0.8, 0.85, 0.9, 0.95], [0.5, 0.6, 0.7, 0.7, 0.6, 0.6], dict(clips=5),
+                      [["70%, now 60%", "train fewer epochs, or use", "sources, --augment crop"]]),
+}
+
+
+@pytest.mark.parametrize("case", CURVES)
+def test_the_end_says_what_the_curves_show_and_what_helps(case, tmp_path, capsys):
+    train_score, test_score, flags, expected = CURVES[case]
+    usual = dict(clips=1, augment="none", input="frames", lr_schedule="constant", epochs=len(test_score))
+    args = argparse.Namespace(**usual | flags, save_model_path=str(tmp_path))
+    history = dict(train_score=train_score, test_score=test_score, test_loss=[1.0] * len(test_score))
+    runs.print_outcome(args, "CRNN", history, {"test_videos": ["name"] * 100}, chance=0.25)
+    said = [" ".join(part.split("\nOutput")[0].split()) + "." for part in
+            capsys.readouterr().out.split("\nCurves ")[1:]]
+    assert len(said) == len(expected)
+    for line, words in zip(said, expected, strict=True):
+        assert all(word in line for word in words), line
+
+
 # ------------------------------------------------------------------------------ kills, full disks, damage
 
 DYING = """
