@@ -82,6 +82,8 @@ PARAMETERS = dict(
     resume=(False, "continue from the last checkpoint in save_model_path, if there is one"),
     keep_all_epochs=(False, "keep the checkpoints of all epochs, not only the best and the last"),
     demo=(False, "train a small model on small videos that the script makes"),
+    few_videos=(False, "for up to some hundred videos of your own: use FEW_VIDEOS instead of these defaults; "
+                "other flags still win"),
 )
 DEMO = dict(
     data_path=str(REPO / "UCF101" / "demo" / "jpegs"),
@@ -90,6 +92,11 @@ DEMO = dict(
     split="group", end_frame=11, img_x=40, img_y=40, CNN_fc_hidden1=256, CNN_fc_hidden2=256,
     CNN_embed_dim=128, RNN_hidden_layers=1, RNN_hidden_nodes=128, dropout=0.0,
     epochs=12, batch_size=16, learning_rate=5e-4,
+)
+FEW_VIDEOS = dict(
+    action_name_path="none", split="group", img_x=48, img_y=48, clips=5, input="both", augment="crop",
+    CNN_fc_hidden1=256, CNN_fc_hidden2=256, CNN_embed_dim=128, RNN_hidden_layers=1, RNN_hidden_nodes=128,
+    epochs=60, learning_rate=3e-4, lr_schedule="cosine",
 )
 
 
@@ -110,7 +117,7 @@ def make_dataset(args, videos: list) -> Dataset_CRNN:
 
 
 def main():
-    args = parse_args(__doc__, PARAMETERS, DEMO)
+    args = parse_args(__doc__, PARAMETERS, DEMO, FEW_VIDEOS)
     device = get_device()
     if args.demo:
         make_demo_data(args.data_path)

@@ -89,11 +89,11 @@ def user_file(path: str | Path) -> Iterator[None]:
 # ------------------------------------------------------------------------------ 2. Parameters
 
 
-def parse_args(doc: str, parameters: dict, demo: dict) -> argparse.Namespace:
+def parse_args(doc: str, parameters: dict, demo: dict, few_videos: dict) -> argparse.Namespace:
     """Make a flag --name of each name=(default, help[, choices or smallest value]); read the command line.
 
-    With --demo, `demo` replaces defaults. Without a smallest value, int parameters must be 1 or more and
-    float parameters above 0; float parameters must be below 1.
+    With --demo, `demo` replaces defaults, with --few_videos `few_videos`. Without a smallest value, int
+    parameters must be 1 or more and float parameters above 0; float parameters must be below 1.
     """
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter,
                                      allow_abbrev=False)
@@ -106,8 +106,10 @@ def parse_args(doc: str, parameters: dict, demo: dict) -> argparse.Namespace:
         text = f"{text} (default: {default})".replace("%", "%%")  # a path may hold a %
         parser.add_argument(f"--{name}", default=default, help=text, **options)
     args = parser.parse_args()
-    if args.demo:
-        parser.set_defaults(**demo)  # a value on the command line still wins
+    if args.demo and args.few_videos:
+        parser.error("--demo and --few_videos are two sets of parameters: use one of them")
+    if args.demo or args.few_videos:
+        parser.set_defaults(**demo if args.demo else few_videos)  # a value on the command line still wins
         args = parser.parse_args()
     for name, (default, _, *limit) in parameters.items():
         value = getattr(args, name)
@@ -334,7 +336,7 @@ HISTORIES = ("train_loss", "train_score", "test_loss", "test_score")
 # parameters that a resumed run may change: the others decide what is learnt or kept. The lists of videos in
 # the checkpoint stand for --split
 MAY_CHANGE = {"data_path", "action_name_path", "save_model_path", "split", "epochs", "num_workers",
-              "log_interval", "resume", "demo", "cache_features", "cache_gb"}
+              "log_interval", "resume", "demo", "few_videos", "cache_features", "cache_gb"}
 
 
 def load_checkpoint(path: str | Path, *keys: str, tensors: bool = True) -> dict:

@@ -74,12 +74,18 @@ PARAMETERS = dict(
     resume=(False, "continue from the last checkpoint in save_model_path, if there is one"),
     keep_all_epochs=(False, "keep the checkpoints of all epochs, not only the best and the last"),
     demo=(False, "train a small model on small videos that the script makes"),
+    few_videos=(False, "for up to some hundred videos of your own: use FEW_VIDEOS instead of these defaults; "
+                "other flags still win"),
 )
 DEMO = dict(
     data_path=str(REPO / "UCF101" / "demo" / "jpegs"),
     action_name_path="none",
     save_model_path=str(HERE / "model_ckpt_demo"),
     split="group", end_frame=11, img_x=40, img_y=40, epochs=12, batch_size=16, learning_rate=2e-4,
+)
+FEW_VIDEOS = dict(
+    action_name_path="none", split="group", img_x=48, img_y=48, clips=5, input="both", augment="crop",
+    epochs=60, learning_rate=3e-4, lr_schedule="cosine",
 )
 
 
@@ -95,7 +101,7 @@ def make_dataset(args, videos: list) -> Dataset_3DCNN:
 
 
 def main():
-    args = parse_args(__doc__, PARAMETERS, DEMO)
+    args = parse_args(__doc__, PARAMETERS, DEMO, FEW_VIDEOS)
     device = get_device()
     if args.demo:
         make_demo_data(args.data_path)

@@ -85,6 +85,8 @@ PARAMETERS = dict(
     resume=(False, "continue from the last checkpoint in save_model_path, if there is one"),
     keep_all_epochs=(False, "keep the checkpoints of all epochs, not only the best and the last"),
     demo=(False, "train a small model on small videos that the script makes"),
+    few_videos=(False, "for up to some hundred videos of your own: use FEW_VIDEOS instead of these defaults; "
+                "other flags still win"),
 )
 DEMO = dict(
     data_path=str(REPO / "UCF101" / "demo" / "jpegs"),
@@ -94,6 +96,9 @@ DEMO = dict(
     CNN_embed_dim=128, RNN_hidden_layers=1, RNN_hidden_nodes=128, dropout=0.0,
     epochs=40, batch_size=8, learning_rate=5e-4,
     resnet_weights="none",  # nothing is downloaded; the demo is learnt on a random ResNet's features, too
+)
+FEW_VIDEOS = dict(
+    action_name_path="none", split="group", clips=5, epochs=60,
 )
 
 
@@ -113,7 +118,7 @@ def make_dataset(args, videos: list) -> Dataset_CRNN:
 
 
 def main():
-    args = parse_args(__doc__, PARAMETERS, DEMO)
+    args = parse_args(__doc__, PARAMETERS, DEMO, FEW_VIDEOS)
     device = get_device()
     if args.demo:
         make_demo_data(args.data_path)

@@ -103,7 +103,7 @@ DEFAULTS = {  # as the original tutorial has them; what came later means "as bef
     "common": dict(split="random", seed=42, begin_frame=1, end_frame=29, skip_frame=1, clips=1,
                    input="frames", cache_gb=10,
                    augment="none", lr_schedule="constant", start_from="none", log_interval=10, resume=False,
-                   keep_all_epochs=False, demo=False),
+                   keep_all_epochs=False, demo=False, few_videos=False),
     "Conv3D": dict(img_x=256, img_y=342, channels=3, epochs=15, batch_size=30, learning_rate=1e-4,
                    dropout=0.2),
     "CRNN": dict(img_x=224, img_y=224, epochs=120, batch_size=30, learning_rate=1e-4, dropout=0.3),
@@ -132,6 +132,26 @@ def wrong(tmp_path_factory) -> Path:
     return root
 
 
+@pytest.mark.parametrize("model", MODELS)
+def test_the_recipes_replace_defaults_and_a_flag_wins(model, monkeypatch):
+    module = MODULES[model]
+    defaults = {name: default for name, (default, *_) in module.PARAMETERS.items()}
+    for flag, recipe in (("demo", module.DEMO), ("few_videos", module.FEW_VIDEOS)):
+        words = [module.__file__, f"--{flag}", "--epochs", "7", "--num_workers", "1"]
+        monkeypatch.setattr(sys, "argv", words)
+        args = runs.parse_args(module.__doc__, module.PARAMETERS, module.DEMO, module.FEW_VIDEOS)
+        expected = defaults | recipe | {flag: True, "epochs": 7, "num_workers": 1}
+        assert recipe["epochs"] != 7 and vars(args) == expected
+
+
+def test_few_videos_train_by_their_recipe(small_data, tmp_path):
+    words = ["--data_path", small_data / "jpegs", "--save_model_path", tmp_path, "--epochs", "1"]
+    out = run_here(SCRIPTS["Conv3D"], "--few_videos", *words, "--end_frame", "11", "--num_workers", "0").stdout
+    assert "5 clips per video" in out and "Split   group: " in out
+    args, recipe = load(tmp_path / "Conv3D_epoch1.pth")["args"], MODULES["Conv3D"].FEW_VIDEOS
+    assert {name: args[name] for name in recipe} == recipe | {"epochs": 1}
+
+
 BAD_COMMANDS = {  # the flags, the exit status, what the message must name; {wrong} is the folder above
     "no data_path": ("--data_path {wrong}/none", 1, ["none does not exist", "--demo"]),
     "no videos": ("--data_path {wrong}/empty", 1, ["empty holds no video"]),
@@ -146,6 +166,7 @@ BAD_COMMANDS = {  # the flags, the exit status, what the message must name; {wro
     "fewer gigabytes than none": ("--cache_gb -1", 2, ["--cache_gb"]),
     "unknown augment": ("--augment zoom", 2, ["--augment", "crop_flip"]),
     "unknown schedule": ("--lr_schedule step", 2, ["--lr_schedule", "cosine"]),
+    "two recipes": ("--demo --few_videos", 2, ["--demo and --few_videos"]),
     "unknown flag": ("--batchsize 3", 2, ["--batchsize"]),
 }
 
