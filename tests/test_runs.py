@@ -146,7 +146,8 @@ def test_the_recipes_replace_defaults_and_a_flag_wins(model, monkeypatch):
 
 def test_few_videos_train_by_their_recipe(small_data, tmp_path):
     words = ["--data_path", small_data / "jpegs", "--save_model_path", tmp_path, "--epochs", "1"]
-    out = run_here(SCRIPTS["Conv3D"], "--few_videos", *words, "--end_frame", "11", "--num_workers", "0").stdout
+    words += ["--end_frame", "11", "--num_workers", "0"]
+    out = run_here(SCRIPTS["Conv3D"], "--few_videos", *words).stdout
     assert "5 clips per video" in out and "Split   group: " in out
     args, recipe = load(tmp_path / "Conv3D_epoch1.pth")["args"], MODULES["Conv3D"].FEW_VIDEOS
     assert {name: args[name] for name in recipe} == recipe | {"epochs": 1}
