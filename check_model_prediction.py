@@ -179,15 +179,7 @@ def from_raw_weights(states: list[dict], options: argparse.Namespace) -> dict:
     """Make a checkpoint of the original's state dicts: sizes from the shapes, the rest from flags."""
     files, weights = ", ".join(options.checkpoint), {}
     for state in states:
-        is_state_dict = isinstance(state, dict) and all(isinstance(key, str) and torch.is_tensor(tensor)
-                                                        for key, tensor in state.items())
-        if not state or not is_state_dict:
-            raise runs.InputError(f"{files} is neither a checkpoint nor a state dict")
-        state = {key.removeprefix("module."): tensor for key, tensor in state.items()}  # DataParallel adds it
-        part = "decoder." if "LSTM.weight_ih_l0" in state else "encoder."
-        if "conv1.weight" in state or any(key.startswith(("encoder.", "decoder.")) for key in state):
-            part = ""
-        weights.update({part + key: tensor for key, tensor in state.items()})
+        weights.update(runs.name_weights(state, files))
     name = model_name(weights, files)
     script = import_script(name)
     defaults = {key: default for key, (default, *_) in script.PARAMETERS.items()}
@@ -203,11 +195,15 @@ def from_raw_weights(states: list[dict], options: argparse.Namespace) -> dict:
                         RNN_hidden_layers=sum("LSTM.weight_ih" in key for key in weights),
                         RNN_hidden_nodes=weights["decoder.LSTM.weight_hh_l0"].shape[1],
                         RNN_FC_dim=len(weights["decoder.fc1.weight"]))
+            if name == "CRNN":
+                size["channels"] = weights["encoder.conv1.0.weight"].shape[1]
             classes = len(weights["decoder.fc2.weight"])
     except KeyError as error:
         hint = " (name the files of both encoder and decoder)" if len(states) == 1 else ""
         raise runs.InputError(f"{files} is not a whole state dict of {name}: {error} is missing"
                               f"{hint}") from error
+    if size.get("channels") == 6:
+        size.update(channels=3, input="both")
     if size.get("channels", 3) not in (1, 3):
         raise runs.InputError(f"{files}: the model takes {size['channels']} channels; frames have 3, or 1 "
                               "if grey")
@@ -503,6 +499,8 @@ def read_strip(path: str, moments: list) -> list[tuple[float, np.ndarray]]:
     """Read frames as small pictures: [(second, uint8 (H, W, 3)), ...]."""
     strip, seconds = [], {number: second for second, number in moments}
     for number, pixels in frames.read_frames(path, sorted(seconds)):
+        if isinstance(pixels, Exception):
+            continue
         image = Image.fromarray(np.ascontiguousarray(pixels))
         image.thumbnail((240, 240))
         strip.append((seconds.get(number, moments[-1][0]), np.asarray(image)))

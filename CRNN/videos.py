@@ -458,6 +458,10 @@ class Data(NamedTuple):
                 "video_actions": {video.name: video.action for video in both},
                 "video_paths": {video.name: os.path.realpath(video.path) for video in both}}
 
+    @property
+    def chance(self) -> float:
+        return chance_level(self.train, self.test)
+
 
 def load_videos(args: argparse.Namespace) -> Data:
     """Find, label and split the videos, and print what was found. Raises InputError where that fails."""
@@ -489,6 +493,12 @@ def print_videos(args: argparse.Namespace, videos: list[Video], action_names: li
                "parts of the data set belong below the class folders")
 
 
+def chance_level(train: list[Video], test: list[Video]) -> float:
+    """Return the accuracy of guessing, or of the best answer that is always the same, if that is higher."""
+    actions = {video.action for video in (*train, *test)}
+    return max(1 / len(actions), max(Counter(video.action for video in test).values()) / len(test))
+
+
 def print_split(split: str, train: list[Video], test: list[Video]) -> None:
     """Print how many videos each side has, and how far you can trust the test accuracy."""
     report("Split", f"{split}: {len(train):,} videos for training, {len(test):,} for the test")
@@ -503,8 +513,7 @@ def print_split(split: str, train: list[Video], test: list[Video]) -> None:
         missing = [action for action, count in counts.items() if count == 0]
         if missing:
             report("", f"No {side} video: {', '.join(missing)}")
-    chance = max(1 / len(actions), max(Counter(video.action for video in test).values()) / len(test))
-    report("", f"chance level: {chance:.1%}; each test video counts {1 / len(test):.2%}")
+    report("", f"chance level: {chance_level(train, test):.1%}; each test video counts {1 / len(test):.2%}")
     trained, tested = ({video.source for video in side if video.source} for side in (train, test))
     shared = sum(video.source in trained for video in test)
     unknown = sum(not video.source for video in (*train, *test))

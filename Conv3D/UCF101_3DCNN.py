@@ -51,6 +51,8 @@ PARAMETERS = dict(
     end_frame=(29, "end of a clip; this frame is left out"),
     skip_frame=(1, "take every n-th frame"),
     clips=(1, "clips spread over a video; training draws one of them, the test averages all"),
+    input=("frames", "what the model sees: frames, differences between frames, or both, side by side",
+           ("frames", "differences", "both")),
     cache_gb=(10, "keep all clips on disk if they take no more gigabytes than this; 0: never", 0),
     img_x=(256, "height to which frames are resized"),
     img_y=(342, "width to which frames are resized"),
@@ -65,12 +67,15 @@ PARAMETERS = dict(
     batch_size=(30, "videos per step, on all GPUs together"),
     learning_rate=(1e-4, "learning rate of Adam"),
     lr_schedule=("constant", "cosine: short warm-up, then down to 0", ("constant", "cosine")),
+    start_from=("none", "a checkpoint of this model: its weights are taken before training, where they fit"),
     seed=(42, "seed of the split, initial weights, order of videos, clips, crops and dropout", 0),
     log_interval=(10, "steps between updates of the loss in the progress bar"),
     num_workers=(cpu_count(), "processes that read videos", 0),
     resume=(False, "continue from the last checkpoint in save_model_path, if there is one"),
     keep_all_epochs=(False, "keep the checkpoints of all epochs, not only the best and the last"),
     demo=(False, "train a small model on small videos that the script makes"),
+    few_videos=(False, "for up to some hundred videos of your own: use FEW_VIDEOS instead of these defaults; "
+                "other flags still win"),
 )
 DEMO = dict(
     data_path=str(REPO / "UCF101" / "demo" / "jpegs"),
@@ -78,20 +83,25 @@ DEMO = dict(
     save_model_path=str(HERE / "model_ckpt_demo"),
     split="group", end_frame=11, img_x=40, img_y=40, epochs=12, batch_size=16, learning_rate=2e-4,
 )
+FEW_VIDEOS = dict(
+    action_name_path="none", split="group", img_x=48, img_y=48, clips=5, input="both", augment="crop",
+    epochs=60, learning_rate=3e-4, lr_schedule="cosine",
+)
 
 
 def build_model(args, num_classes: int) -> CNN3D:
     return CNN3D(t_dim=len(select_frames(args)), img_x=args.img_x, img_y=args.img_y, drop_p=args.dropout,
                  fc_hidden1=args.fc_hidden1, fc_hidden2=args.fc_hidden2, num_classes=num_classes,
-                 in_channels=args.channels)
+                 in_channels=args.channels * (2 if args.input == "both" else 1), input=args.input)
 
 
 def make_dataset(args, videos: list) -> Dataset_3DCNN:
-    return Dataset_3DCNN(videos, select_frames(args), args.img_x, args.img_y, args.channels, args.clips)
+    return Dataset_3DCNN(videos, select_frames(args), args.img_x, args.img_y, args.channels, args.clips,
+                         args.input)
 
 
 def main():
-    args = parse_args(__doc__, PARAMETERS, DEMO)
+    args = parse_args(__doc__, PARAMETERS, DEMO, FEW_VIDEOS)
     device = get_device()
     if args.demo:
         make_demo_data(args.data_path)
@@ -114,7 +124,7 @@ def main():
             test = evaluate(model, device, test_loader, args.clips)
             add_epoch(args, history, train, test, started)
             save_epoch(args, NAME, model, optimizer, history, data.record)
-    print_outcome(args, NAME, history, data.record)
+    print_outcome(args, NAME, history, data.record, data.chance)
 
 
 if __name__ == "__main__":

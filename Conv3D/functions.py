@@ -124,15 +124,15 @@ BEYOND = 2**31  # a frame number beyond the end of any video: a clip of it reads
 
 
 class Dataset_CRNN(Dataset):
-    """Clips as (X, y): X uint8 (T, C, img_x, img_y), y the class index.
+    """Clips as (X, y): X uint8 (T, C, img_x, img_y), with input="both" (T, 2C, ...), y the class index.
 
     With several clips per video, dataset[3, 0] is the first clip of video 3, and dataset[3] is all of them, X
     uint8 (clips, T, C, img_x, img_y).
     """
 
     def __init__(self, videos: list[Video], frame_numbers: list[int], img_x: int, img_y: int,
-                 channels: int = 3, clips: int = 1):
-        self.videos, self.frame_numbers, self.clips = videos, frame_numbers, clips
+                 channels: int = 3, clips: int = 1, input: str = "frames"):
+        self.videos, self.frame_numbers, self.clips, self.input = videos, frame_numbers, clips, input
         self.img_x, self.img_y, self.channels = img_x, img_y, channels
         # of each video: its number of frames (0: unknown), its last frame if it is shorter than a clip, and
         # whether its unreadable frames are reported
@@ -161,6 +161,7 @@ class Dataset_CRNN(Dataset):
     def read(self, index: int, clips: list[list[int]]) -> Iterator[tuple[torch.Tensor, int]]:
         """Yield (X, number of the last frame) of clips of a video, given by their frame numbers."""
         video = self.videos[index]
+        clips = [self.add_next(numbers) for numbers in clips]
         for X, unreadable, end in read_clips(video.path, clips, self.img_x, self.img_y, self.channels,
                                              (video.start, video.end)):
             if end < self.frame_numbers[-1]:
@@ -170,7 +171,23 @@ class Dataset_CRNN(Dataset):
                 numbers = ", ".join(map(str, unreadable))
                 print(f"\n{video.path}: frame {numbers} cannot be read; the nearest readable one replaces it",
                       file=sys.stderr, flush=True)
-            yield X, end
+            yield self.arrange(X), end
+
+    def add_next(self, numbers: list[int]) -> list[int]:
+        """Return the numbers of the frames that a clip is made of: a last difference needs one more."""
+        step = numbers[1] - numbers[0] if len(numbers) > 1 else 1
+        return numbers if self.input == "frames" else [*numbers, numbers[-1] + step]
+
+    def arrange(self, X: torch.Tensor) -> torch.Tensor:
+        """Turn the frames of a clip, uint8 (T, C, H, W), with differences (T + 1, C, H, W), into its X.
+
+        A difference is the next frame minus this one, 128 for no change: it hides the scene, which is easier
+        to learn than the motion (Wang et al. 2016, Temporal Segment Networks, https://arxiv.org/abs/1608.00859).
+        """
+        if self.input == "frames":
+            return X
+        differences = (X[1:].short() - X[:-1]).clamp(-127, 127).add(128).byte()
+        return differences if self.input == "differences" else torch.cat([X[:-1], differences], dim=1)
 
     def read_and_count(self, index: int) -> list[torch.Tensor]:
         """Read all clips of a video for the first time, and count its frames on the way."""
@@ -192,9 +209,8 @@ class Dataset_CRNN(Dataset):
 class Dataset_3DCNN(Dataset_CRNN):
     """Clips as (X, y): X uint8 (C, T, img_x, img_y), or (clips, C, T, img_x, img_y), y the class index."""
 
-    def read(self, index: int, clips: list[list[int]]) -> Iterator[tuple[torch.Tensor, int]]:
-        for X, end in super().read(index, clips):
-            yield X.transpose(0, 1), end
+    def arrange(self, X: torch.Tensor) -> torch.Tensor:
+        return super().arrange(X).transpose(0, 1)
 
 
 class ClipSampler(DistributedSampler):
@@ -266,16 +282,25 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class Normalize(nn.Module):
-    """uint8 0..255, channels in dim 1, to normalised float32; a float clip is taken as already normalised."""
+    """uint8 0..255, channels in dim 1, to normalised float32; a float clip is taken as already normalised.
 
-    def __init__(self, mean: tuple, std: tuple):
+    mean and std: of the frames. Differences have their own; beside them frames get less weight, because
+    otherwise the scene is learnt first.
+    """
+
+    def __init__(self, mean: tuple, std: tuple, input: str = "frames"):
         super().__init__()
+        motion = (0.5,) * len(mean), (0.15,) * len(mean)
+        both = mean + motion[0], tuple(value / 0.3 for value in std) + motion[1]
+        mean, std = {"frames": (mean, std), "differences": motion, "both": both}[input]
         # not persistent: published weights know no such entries
-        self.register_buffer("mean", 255 * torch.tensor(mean).view(-1, 1, 1), persistent=False)
-        self.register_buffer("std", 255 * torch.tensor(std).view(-1, 1, 1), persistent=False)
+        self.register_buffer("mean", 255 * torch.tensor(mean), persistent=False)
+        self.register_buffer("std", 255 * torch.tensor(std), persistent=False)
 
     def forward(self, X):
-        return X.float().sub_(self.mean).div_(self.std) if X.dtype == torch.uint8 else X
+        if X.dtype != torch.uint8:
+            return X
+        return X.float().movedim(1, -1).sub_(self.mean).div_(self.std).movedim(-1, 1)
 
 
 def autocast(X: torch.Tensor) -> torch.autocast:
@@ -298,13 +323,14 @@ def conv_output_size(size: tuple, layers: list[tuple[int, int]]) -> list[int]:
 
 
 class CNN3D(nn.Module):
-    """3D CNN, trained from scratch: (N, C, T, H, W) -> logits (N, K)."""
+    """3D CNN, trained from scratch: (N, C, T, H, W) -> logits (N, K). C is in_channels."""
 
     def __init__(self, t_dim=28, img_x=256, img_y=342, drop_p=0.2, fc_hidden1=256, fc_hidden2=256,
-                 num_classes=101, in_channels=3):
+                 num_classes=101, in_channels=3, input="frames"):
         super().__init__()
         t, h, w = conv_output_size((t_dim, img_x, img_y), [(5, 2), (3, 2)])
-        self.normalize = Normalize((0.5,), (0.5,))
+        half = (0.5,) * (in_channels // 2 if input == "both" else 1)  # one value for all channels is faster
+        self.normalize = Normalize(half, half, input)
         self.conv1 = nn.Conv3d(in_channels, 32, kernel_size=5, stride=2)
         self.bn1 = nn.BatchNorm3d(32)
         self.conv2 = nn.Conv3d(32, 48, kernel_size=3, stride=2)
@@ -332,13 +358,14 @@ def conv2d_block(in_channels: int, out_channels: int, kernel_size: int) -> nn.Se
 
 
 class EncoderCNN(nn.Module):
-    """2D CNN over every frame, trained from scratch: (N, T, 3, H, W) -> (N, T, E)."""
+    """2D CNN over every frame, trained from scratch: (N, T, C, H, W) -> (N, T, E). C is in_channels."""
 
-    def __init__(self, img_x=224, img_y=224, fc_hidden1=1024, fc_hidden2=768, drop_p=0.3, CNN_embed_dim=512):
+    def __init__(self, img_x=224, img_y=224, fc_hidden1=1024, fc_hidden2=768, drop_p=0.3, CNN_embed_dim=512,
+                 in_channels=3, input="frames"):
         super().__init__()
         h, w = conv_output_size((img_x, img_y), [(5, 2), (3, 2), (3, 2), (3, 2)])
-        self.normalize = Normalize(IMAGENET_MEAN, IMAGENET_STD)
-        self.conv1 = conv2d_block(3, 32, 5)
+        self.normalize = Normalize(IMAGENET_MEAN, IMAGENET_STD, input)
+        self.conv1 = conv2d_block(in_channels, 32, 5)
         self.conv2 = conv2d_block(32, 64, 3)
         self.conv3 = conv2d_block(64, 128, 3)
         self.conv4 = conv2d_block(128, 256, 3)
@@ -348,7 +375,7 @@ class EncoderCNN(nn.Module):
         self.fc3 = nn.Linear(fc_hidden2, CNN_embed_dim)
 
     def convolve(self, X):
-        X = self.normalize(X.contiguous(memory_format=torch.channels_last))  # (N, 3, H, W)
+        X = self.normalize(X.contiguous(memory_format=torch.channels_last))  # (N, C, H, W)
         return self.conv4(self.conv3(self.conv2(self.conv1(X)))).flatten(1)  # (N, 256*h*w)
 
     def forward(self, X):
@@ -396,9 +423,9 @@ class ResCNNEncoder(nn.Module):
     """
 
     def __init__(self, fc_hidden1=1024, fc_hidden2=768, drop_p=0.3, CNN_embed_dim=512,
-                 weights="IMAGENET1K_V1"):
+                 weights="IMAGENET1K_V1", input="frames"):
         super().__init__()
-        self.normalize = Normalize(IMAGENET_MEAN, IMAGENET_STD)
+        self.normalize = Normalize(IMAGENET_MEAN, IMAGENET_STD, input)
         resnet = load_resnet152(weights)
         self.resnet = nn.Sequential(*list(resnet.children())[:-1]).requires_grad_(False)
         self.fc1 = nn.Linear(resnet.fc.in_features, fc_hidden1)
@@ -567,8 +594,8 @@ class KeptDataset(Dataset):
 
     def __init__(self, dataset: Dataset_CRNN, folder: Path):
         self.videos, self.clips = dataset.videos, dataset.clips
-        self.paths = [folder / f"{video_state(video, dataset.frame_numbers, dataset.clips)}.npy"
-                      for video in dataset.videos]
+        numbers = dataset.add_next(dataset.frame_numbers)
+        self.paths = [folder / f"{video_state(video, numbers, self.clips)}.npy" for video in self.videos]
 
     def __len__(self):
         return len(self.videos)
@@ -620,7 +647,8 @@ def keep_arrays(args: argparse.Namespace, model: nn.Module, device, datasets: li
     if write:
         check_batches(args, model, device, first)
     encoder = model.module.encoder if getattr(args, "cache_features", False) else None  # of ResNetCRNN
-    frame_bytes = 2 * 2048 if encoder else first.channels * first.img_x * first.img_y
+    channels = first.channels * (2 if first.input == "both" else 1)
+    frame_bytes = 2 * 2048 if encoder else channels * first.img_x * first.img_y
     count = sum(map(len, datasets))
     gigabytes = count * first.clips * len(first.frame_numbers) * frame_bytes / 1e9
     if not encoder and gigabytes > args.cache_gb:
@@ -653,7 +681,7 @@ def check_batches(args: argparse.Namespace, model: nn.Module, device, dataset: D
 def folder_name(dataset: Dataset_CRNN, encoder: ResCNNEncoder | None) -> str:
     """Return a name that changes with the clips' form, the code that makes them, and the ResNet's weights."""
     digest = hashlib.sha256(repr((type(dataset).__name__, list(dataset.frame_numbers), dataset.clips,
-                                  dataset.img_x, dataset.img_y, dataset.channels)).encode())
+                                  dataset.img_x, dataset.img_y, dataset.channels, dataset.input)).encode())
     digest.update(Path(__file__).with_name("frames.py").read_bytes())
     digest.update(Path(__file__).read_bytes().split(b"\n# ---")[1])  # section 1, so that models may be edited
     for part in (Normalize, ResCNNEncoder.features) if encoder else ():

@@ -5,8 +5,8 @@
     3. Running a script        run, explain
     4. Devices and processes   get_device, parallelize, join_processes
     5. Files                   atomic_file, open_output_folder
-    6. Checkpoints             load_checkpoint, save_epoch, resume_training
-    7. Progress                progress_bar, add_epoch, plot_curves, print_outcome
+    6. Checkpoints             load_checkpoint, start_from, save_epoch, resume_training
+    7. Progress                progress_bar, add_epoch, plot_curves, print_outcome, read_curves
 
 You can skip this file at first: it says nothing about video. It imports none of the other files.
 The file is the same in Conv3D/, CRNN/ and ResNetCRNN/. Edit the one in Conv3D/ and copy it to the others.
@@ -89,11 +89,11 @@ def user_file(path: str | Path) -> Iterator[None]:
 # ------------------------------------------------------------------------------ 2. Parameters
 
 
-def parse_args(doc: str, parameters: dict, demo: dict) -> argparse.Namespace:
+def parse_args(doc: str, parameters: dict, demo: dict, few_videos: dict) -> argparse.Namespace:
     """Make a flag --name of each name=(default, help[, choices or smallest value]); read the command line.
 
-    With --demo, `demo` replaces defaults. Without a smallest value, int parameters must be 1 or more and
-    float parameters above 0; float parameters must be below 1.
+    With --demo, `demo` replaces defaults, with --few_videos `few_videos`. Without a smallest value, int
+    parameters must be 1 or more and float parameters above 0; float parameters must be below 1.
     """
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter,
                                      allow_abbrev=False)
@@ -106,8 +106,10 @@ def parse_args(doc: str, parameters: dict, demo: dict) -> argparse.Namespace:
         text = f"{text} (default: {default})".replace("%", "%%")  # a path may hold a %
         parser.add_argument(f"--{name}", default=default, help=text, **options)
     args = parser.parse_args()
-    if args.demo:
-        parser.set_defaults(**demo)  # a value on the command line still wins
+    if args.demo and args.few_videos:
+        parser.error("--demo and --few_videos are two sets of parameters: use one of them")
+    if args.demo or args.few_videos:
+        parser.set_defaults(**demo if args.demo else few_videos)  # a value on the command line still wins
         args = parser.parse_args()
     for name, (default, _, *limit) in parameters.items():
         value = getattr(args, name)
@@ -116,7 +118,7 @@ def parse_args(doc: str, parameters: dict, demo: dict) -> argparse.Namespace:
             parser.error(f"argument --{name}: {value} is out of range")
         if type(default) is float and not (0 < value < 1 or limit and value == smallest):
             parser.error(f"argument --{name}: {value} is out of range")
-        if name.endswith("_path") and value != "none":
+        if (name.endswith("_path") or name == "start_from") and value != "none":
             setattr(args, name, os.path.abspath(value))
     if args.augment != "none" and getattr(args, "cache_features", False):
         parser.error(f"argument --augment: {args.augment} changes the frames in every epoch, so features "
@@ -340,7 +342,7 @@ HISTORIES = ("train_loss", "train_score", "test_loss", "test_score")
 # parameters that a resumed run may change: the others decide what is learnt or kept. The lists of videos in
 # the checkpoint stand for --split
 MAY_CHANGE = {"data_path", "action_name_path", "save_model_path", "split", "epochs", "num_workers",
-              "log_interval", "resume", "demo", "cache_features", "cache_gb"}
+              "log_interval", "resume", "demo", "few_videos", "cache_features", "cache_gb"}
 
 
 def load_checkpoint(path: str | Path, *keys: str, tensors: bool = True) -> dict:
@@ -371,6 +373,34 @@ def load_weights(model: nn.Module, state: dict, path: str | Path) -> None:
         model.load_state_dict(state)
     except (RuntimeError, TypeError, AttributeError) as error:
         raise InputError(f"{path} does not fit this model: {' '.join(str(error).split())[:200]}") from error
+
+
+def name_weights(state: dict, path: str | Path) -> dict[str, torch.Tensor]:
+    """Return a state dict of ours or of the original tutorial by our names: encoder.conv1.0.weight, ..."""
+    if not isinstance(state, dict) or not state or not all(
+            isinstance(key, str) and torch.is_tensor(tensor) for key, tensor in state.items()):
+        raise InputError(f"{path} is neither a checkpoint nor a state dict")
+    state = {key.removeprefix("module."): tensor for key, tensor in state.items()}  # DataParallel adds it
+    part = "decoder." if "LSTM.weight_ih_l0" in state else "encoder."
+    if "conv1.weight" in state or any(key.startswith(("encoder.", "decoder.")) for key in state):
+        part = ""
+    return {part + key: tensor for key, tensor in state.items()}
+
+
+def start_from(path: str, name: str, model: nn.Module) -> None:
+    """Take all weights of a checkpoint that fit the model by name and shape; the others stay as they are.
+
+    Raises InputError if nothing fits, or if the checkpoint is one of another model.
+    """
+    checkpoint, own = load_checkpoint(path), model.state_dict()
+    weights = name_weights(checkpoint.get("model", checkpoint.get("state_dict", checkpoint)), path)
+    taken = {key: tensor for key, tensor in weights.items() if key in own and tensor.shape == own[key].shape}
+    if not taken or checkpoint.get("name", name) != name:
+        raise InputError(f"--start_from {path}: these are not the weights of a {name}")
+    model.load_state_dict(taken, strict=False)
+    new, values = [key for key in own if key not in taken], sum(tensor.numel() for tensor in taken.values())
+    report("Start", f"from {path}: {len(taken)} tensors ({values:,} values) taken, {len(new)} new"
+           + (f": {abbreviate(new, 6)}" if new else ""))
 
 
 def saved_args(checkpoint: dict, parameters: dict) -> dict:
@@ -421,7 +451,7 @@ def save_epoch(args: argparse.Namespace, name: str, model, optimizer, history: d
 
 def resume_training(args: argparse.Namespace, parameters: dict, name: str, model, optimizer,
                     data_record: dict) -> dict:
-    """Load the last undamaged epoch of save_model_path. Return the history so far.
+    """Load the last undamaged epoch of save_model_path, else the weights of start_from. Return the history.
 
     Raises InputError if the run had other parameters or videos, or if torchrun's processes find other epochs.
     """
@@ -455,6 +485,8 @@ def load_last_epoch(args, parameters: dict, name: str, model, optimizer, data_re
         return state["history"]
     if epochs:
         raise InputError(f"no checkpoint in {folder} can be read: delete them to start again")
+    if args.start_from != "none":
+        start_from(args.start_from, name, model.module)
     return {key: [] for key in HISTORIES}
 
 
@@ -518,8 +550,9 @@ def plot_curves(file, name: str, history: dict) -> None:
     figure.savefig(file, format="png", dpi=180)
 
 
-def print_outcome(args: argparse.Namespace, name: str, history: dict, data_record: dict) -> None:
-    """Print the best and the last accuracy, how certain the last one is, and what to run next."""
+def print_outcome(args: argparse.Namespace, name: str, history: dict, data_record: dict,
+                  chance: float | None = None) -> None:
+    """Print the best and the last accuracy, how certain the last one is, what helps, and what to run next."""
     from scipy.stats import binomtest  # here, because it takes a second; comes with scikit-learn
 
     best, last, count = best_epoch(history), history["test_score"][-1], len(data_record["test_videos"])
@@ -528,7 +561,38 @@ def print_outcome(args: argparse.Namespace, name: str, history: dict, data_recor
           f"last, epoch {len(history['test_score'])}: {last:.1%}")
     report("", f"Report the last one, because the test videos chose the best. With {count:,} test videos its "
            f"95 % interval is {interval.low:.1%} to {interval.high:.1%} (Wilson; more if they share sources)")
+    for line in read_curves(args, history, interval.low, chance) if chance else ():
+        report("Curves", line)
     print(f"Output  checkpoints, histories, fig_UCF101_{name}.png in\n        {args.save_model_path}")
     script = Path(__file__).resolve().parent.parent / "check_model_prediction.py"
     if script.exists():
         print(f"Next    python {shell_command(str(script), '--save_model_path', args.save_model_path)}")
+
+
+def read_curves(args: argparse.Namespace, history: dict, low: float, chance: float) -> list[str]:
+    """Return what the curves say and what to do about it: at most two lines, often none.
+
+    low is the lower end of the last test accuracy's interval. The other rules take the mean accuracy in the
+    last third of the epochs, and compare it with the third before that.
+    """
+    n, lines = max(1, len(history["test_score"]) // 3), []
+    train, test = np.array(history["train_score"]), np.array(history["test_score"])
+    train_before, test_before = train[-2 * n:][:n].mean(), test[-2 * n:][:n].mean()
+    train, test = train[-n:].mean(), test[-n:].mean()
+    own_cnn = not hasattr(args, "resnet_weights")  # the ResNet's features are kept, and it takes no "both"
+    unused = {"--clips 5": args.clips < 5, "--augment crop": own_cnn and args.augment == "none",
+              "--input both (for motions)": own_cnn and args.input == "frames"}
+    helps = ", ".join(["videos of more sources", *(flag for flag in unused if unused[flag])])  # best first
+    if low <= chance:
+        lines.append(f"This test cannot tell the model from guessing (chance level {chance:.1%})")
+    if train < 0.8 and train >= train_before + 0.02:
+        longer = f"train longer, with --epochs {2 * args.epochs} --resume"
+        if args.lr_schedule == "cosine":  # its end is fixed
+            longer = f"start again with --epochs {2 * args.epochs} and another --save_model_path"
+        lines.append(f"Training accuracy still rises ({train_before:.0%}, now {train:.0%}): {longer}")
+    elif test <= test_before - 0.05 and train >= train_before:
+        lines.append(f"Test accuracy falls ({test_before:.0%}, now {test:.0%}): train fewer epochs, or use "
+                     f"{helps}")
+    elif train >= test + 0.2:
+        lines.append(f"Training accuracy ({train:.0%}) is far above test accuracy ({test:.0%}): use {helps}")
+    return lines

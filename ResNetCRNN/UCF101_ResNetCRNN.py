@@ -57,6 +57,8 @@ PARAMETERS = dict(
     end_frame=(29, "end of a clip; this frame is left out"),
     skip_frame=(1, "take every n-th frame"),
     clips=(1, "clips spread over a video; training draws one of them, the test averages all"),
+    input=("frames", "what the model sees: frames, or differences between frames",
+           ("frames", "differences")),  # not both: the ResNet takes three channels
     cache_gb=(10, "keep all clips on disk if they take no more gigabytes than this; 0: never", 0),
     res_size=(224, "height and width to which frames are resized"),
     # ResCNNEncoder
@@ -75,6 +77,7 @@ PARAMETERS = dict(
     batch_size=(40, "videos per step, on all GPUs together"),
     learning_rate=(1e-3, "learning rate of Adam"),
     lr_schedule=("constant", "cosine: short warm-up, then down to 0", ("constant", "cosine")),
+    start_from=("none", "a checkpoint of this model: its weights are taken before training, where they fit"),
     seed=(42, "seed of the split, initial weights, order of videos, clips, crops and dropout", 0),
     log_interval=(10, "steps between updates of the loss in the progress bar"),
     num_workers=(cpu_count(), "processes that read videos", 0),
@@ -82,6 +85,8 @@ PARAMETERS = dict(
     resume=(False, "continue from the last checkpoint in save_model_path, if there is one"),
     keep_all_epochs=(False, "keep the checkpoints of all epochs, not only the best and the last"),
     demo=(False, "train a small model on small videos that the script makes"),
+    few_videos=(False, "for up to some hundred videos of your own: use FEW_VIDEOS instead of these defaults; "
+                "other flags still win"),
 )
 DEMO = dict(
     data_path=str(REPO / "UCF101" / "demo" / "jpegs"),
@@ -92,12 +97,15 @@ DEMO = dict(
     epochs=40, batch_size=8, learning_rate=5e-4,
     resnet_weights="none",  # nothing is downloaded; the demo is learnt on a random ResNet's features, too
 )
+FEW_VIDEOS = dict(
+    action_name_path="none", split="group", clips=5, epochs=60,
+)
 
 
 def build_model(args, num_classes: int) -> CRNN:
     encoder = ResCNNEncoder(weights=args.resnet_weights,
                             fc_hidden1=args.CNN_fc_hidden1, fc_hidden2=args.CNN_fc_hidden2,
-                            drop_p=args.dropout, CNN_embed_dim=args.CNN_embed_dim)
+                            drop_p=args.dropout, CNN_embed_dim=args.CNN_embed_dim, input=args.input)
     decoder = DecoderRNN(CNN_embed_dim=args.CNN_embed_dim, h_RNN_layers=args.RNN_hidden_layers,
                          h_RNN=args.RNN_hidden_nodes, h_FC_dim=args.RNN_FC_dim, drop_p=args.dropout,
                          num_classes=num_classes)
@@ -105,11 +113,12 @@ def build_model(args, num_classes: int) -> CRNN:
 
 
 def make_dataset(args, videos: list) -> Dataset_CRNN:
-    return Dataset_CRNN(videos, select_frames(args), args.res_size, args.res_size, clips=args.clips)
+    return Dataset_CRNN(videos, select_frames(args), args.res_size, args.res_size, clips=args.clips,
+                        input=args.input)
 
 
 def main():
-    args = parse_args(__doc__, PARAMETERS, DEMO)
+    args = parse_args(__doc__, PARAMETERS, DEMO, FEW_VIDEOS)
     device = get_device()
     if args.demo:
         make_demo_data(args.data_path)
@@ -132,7 +141,7 @@ def main():
             test = evaluate(model, device, test_loader, args.clips)
             add_epoch(args, history, train, test, started)
             save_epoch(args, NAME, model, optimizer, history, data.record)
-    print_outcome(args, NAME, history, data.record)
+    print_outcome(args, NAME, history, data.record, data.chance)
 
 
 if __name__ == "__main__":

@@ -52,6 +52,9 @@ def test_shapes():
     assert encoder(clip).shape == (2, 10, 7)
     assert CRNN(encoder, DecoderRNN(7, num_classes=5))(clip).shape == (2, 5)
     assert CNN3D(10, 40, 48, in_channels=1)(clip[:, :, :1].transpose(1, 2)).shape == (2, 101)
+    clip = torch.cat([clip, clip], dim=2)  # frames and differences
+    assert CNN3D(10, 40, 48, in_channels=6, input="both")(clip.transpose(1, 2)).shape == (2, 101)
+    assert EncoderCNN(40, 48, in_channels=6, input="both")(clip).shape == (2, 10, 512)
 
 
 def frame_by_frame(encoder, clip):
@@ -69,6 +72,20 @@ def frame_by_frame(encoder, clip):
 def normalised(clip):
     mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
     return (clip / 255 - mean.view(3, 1, 1)) / std.view(3, 1, 1)
+
+
+@pytest.mark.parametrize("mean, std", [((0.5,), (0.5,)), (functions.IMAGENET_MEAN, functions.IMAGENET_STD)])
+def test_differences_are_scaled_up_and_beside_them_frames_weigh_less(mean, std):
+    clip = torch.randint(256, (2, 6, 5, 5), dtype=torch.uint8)
+    frames, differences = clip[:, :3], clip[:, 3:]
+    expected = {"frames": functions.Normalize(mean, std)(frames),
+                "differences": (differences / 255 - 0.5) / 0.15}
+    for how, X in (("frames", frames), ("differences", differences)):
+        torch.testing.assert_close(functions.Normalize(mean, std, how)(X), expected[how])
+    mean, std = ((values * 3)[:3] for values in (mean, std))
+    both = torch.cat([0.3 * expected["frames"], expected["differences"]], dim=1)
+    torch.testing.assert_close(functions.Normalize(mean, std, "both")(clip), both)
+    torch.testing.assert_close(functions.Normalize(mean, std, "both")(clip.unsqueeze(2)), both.unsqueeze(2))
 
 
 def test_the_encoder_equals_the_loop_over_frames_and_takes_bytes_as_well_as_floats():

@@ -390,6 +390,44 @@ def test_the_band_of_labels_has_the_seconds_and_the_colours_of_the_curves():
         np.testing.assert_allclose(pixels[y, x], to_rgb(colors[action]), atol=0.01, err_msg=f"{second} s")
 
 
+INPUTS = {  # the model, flags of its training, channels of a kept clip
+    "Conv3D": ("Conv3D", "--input both --clips 2", 6),
+    "Conv3D, grey": ("Conv3D", "--input both --channels 1", 2),
+    "CRNN": ("CRNN", "--input both", 6),
+    "CRNN, differences": ("CRNN", "--input differences --clips 2", 3),
+    "ResNetCRNN": ("ResNetCRNN", "--input differences --end_frame 4", None),
+}
+
+
+@pytest.mark.parametrize("case", INPUTS)
+def test_what_the_model_saw_in_training_it_sees_in_prediction(case, trained, small_data, tmp_path):
+    """In a list by kept clips, and in --video without them."""
+    model, flags, channels = INPUTS[case]
+    train(model, small_data, tmp_path / "out", *flags.split(), "--epochs", "1")
+    checkpoint = tmp_path / "out" / f"{model}_epoch1.pth"
+    if channels:
+        axis = 1 if model == "Conv3D" else 2
+        assert {np.load(path).shape[axis] for path in (tmp_path / "out").glob("clips_*/*.npy")} == {channels}
+    listed, _ = predict_list(tmp_path, "--checkpoint", checkpoint)
+    video = small_data / "jpegs" / "v_Punch_g03_c01"
+    table, _ = predict_table(tmp_path, "--checkpoint", checkpoint, "--video", video)
+    rounding = 1e-2 if model == "ResNetCRNN" else 1e-5  # its features are kept in half precision
+    assert mean_of(table).max() == pytest.approx(listed.loc[video.name, "confidence"], rel=rounding)
+    as_frames = load(checkpoint)
+    as_frames["args"]["input"] = "frames"
+    torch.save(as_frames, tmp_path / "frames.pth")
+    words = ["--checkpoint", tmp_path / "frames.pth", "--video", video]
+    if "both" in flags:
+        assert_refused(predict(*words, check=False), "does not fit this model")
+    else:
+        assert mean_of(predict_table(tmp_path, *words)[0]).tolist() != mean_of(table).tolist()
+
+
+def test_frames_beside_differences_are_refused_where_the_weights_take_three_channels(small_data, tmp_path):
+    done = train("ResNetCRNN", small_data, tmp_path, "--input", "both", check=False)
+    assert_refused(done, "--input", "both", "differences", status=2)
+
+
 # ------------------------------------------------------------------------------ speed of motion
 
 
@@ -554,12 +592,14 @@ def test_raw_weights_of_the_original_predict_the_same(model, prefix, key, traine
     assert theirs[theirs.index("v_Punch_g03_c01"):] == ours[ours.index("v_Punch_g03_c01"):]
 
 
-def test_raw_weights_of_a_model_of_grey_frames_are_known_by_their_shape(small_data, tmp_path):
-    train("Conv3D", small_data, tmp_path, "--channels", "1", "--epochs", "1")
-    files = raw_weights("Conv3D", tmp_path / "Conv3D_epoch1.pth", tmp_path, "")
+@pytest.mark.parametrize("model, flags", [("Conv3D", "--channels 1"), ("Conv3D", "--input both"),
+                                          ("CRNN", "--input both")])
+def test_raw_weights_tell_by_their_shape_what_the_model_saw(model, flags, small_data, tmp_path):
+    train(model, small_data, tmp_path, *flags.split(), "--epochs", "1")
+    files = raw_weights(model, tmp_path / f"{model}_epoch1.pth", tmp_path, "")
+    size = ["--img_x", "24", "--img_y", "32"] if model == "Conv3D" else ["--img_x", "40"]
     out = predict("--checkpoint", *files, "--action_name_path", small_data / "actions.pkl",
-                  "--frames", "10", "--img_x", "24", "--img_y", "32",
-                  "--video", small_data / "jpegs" / "v_Punch_g03_c01").stdout
+                  "--frames", "10", *size, "--video", small_data / "jpegs" / "v_Punch_g03_c01").stdout
     assert len(re.findall("^  .*%", out, re.M)) == len(ACTIONS)
 
 

@@ -46,6 +46,7 @@ from conftest import (
     write_frames,
     write_video,
 )
+from functions import DecoderRNN
 
 posix = pytest.mark.skipif(os.name == "nt", reason="uses signals and limits of POSIX")
 
@@ -101,9 +102,10 @@ def test_it_runs_from_any_folder_and_a_folder_taken_away_still_trains(small_data
 # ------------------------------------------------------------------------------ parameters
 
 DEFAULTS = {  # as the original tutorial has them; what came later means "as before"
-    "common": dict(split="random", seed=42, begin_frame=1, end_frame=29, skip_frame=1, clips=1, cache_gb=10,
-                   augment="none", lr_schedule="constant", log_interval=10, resume=False,
-                   keep_all_epochs=False, demo=False),
+    "common": dict(split="random", seed=42, begin_frame=1, end_frame=29, skip_frame=1, clips=1,
+                   input="frames", cache_gb=10,
+                   augment="none", lr_schedule="constant", start_from="none", log_interval=10, resume=False,
+                   keep_all_epochs=False, demo=False, few_videos=False),
     "Conv3D": dict(img_x=256, img_y=342, channels=3, epochs=15, batch_size=30, learning_rate=1e-4,
                    dropout=0.2),
     "CRNN": dict(img_x=224, img_y=224, epochs=120, batch_size=30, learning_rate=1e-4, dropout=0.3),
@@ -132,6 +134,27 @@ def wrong(tmp_path_factory) -> Path:
     return root
 
 
+@pytest.mark.parametrize("model", MODELS)
+def test_the_recipes_replace_defaults_and_a_flag_wins(model, monkeypatch):
+    module = MODULES[model]
+    defaults = {name: default for name, (default, *_) in module.PARAMETERS.items()}
+    for flag, recipe in (("demo", module.DEMO), ("few_videos", module.FEW_VIDEOS)):
+        words = [module.__file__, f"--{flag}", "--epochs", "7", "--num_workers", "1"]
+        monkeypatch.setattr(sys, "argv", words)
+        args = runs.parse_args(module.__doc__, module.PARAMETERS, module.DEMO, module.FEW_VIDEOS)
+        expected = defaults | recipe | {flag: True, "epochs": 7, "num_workers": 1}
+        assert recipe["epochs"] != 7 and vars(args) == expected
+
+
+def test_few_videos_train_by_their_recipe(small_data, tmp_path):
+    words = ["--data_path", small_data / "jpegs", "--save_model_path", tmp_path, "--epochs", "1"]
+    words += ["--end_frame", "11", "--num_workers", "0"]
+    out = run_here(SCRIPTS["Conv3D"], "--few_videos", *words).stdout
+    assert "5 clips per video" in out and "Split   group: " in out
+    args, recipe = load(tmp_path / "Conv3D_epoch1.pth")["args"], MODULES["Conv3D"].FEW_VIDEOS
+    assert {name: args[name] for name in recipe} == recipe | {"epochs": 1}
+
+
 BAD_COMMANDS = {  # the flags, the exit status, what the message must name; {wrong} is the folder above
     "no data_path": ("--data_path {wrong}/none", 1, ["none does not exist", "--demo"]),
     "no videos": ("--data_path {wrong}/empty", 1, ["empty holds no video"]),
@@ -146,6 +169,7 @@ BAD_COMMANDS = {  # the flags, the exit status, what the message must name; {wro
     "fewer gigabytes than none": ("--cache_gb -1", 2, ["--cache_gb"]),
     "unknown augment": ("--augment zoom", 2, ["--augment", "crop_flip"]),
     "unknown schedule": ("--lr_schedule step", 2, ["--lr_schedule", "cosine"]),
+    "two recipes": ("--demo --few_videos", 2, ["--demo and --few_videos"]),
     "unknown flag": ("--batchsize 3", 2, ["--batchsize"]),
 }
 
@@ -238,6 +262,40 @@ def test_the_end_says_how_certain_the_accuracy_is(right, videos, tmp_path, capsy
     half = z / (1 + z**2 / videos) * (p * (1 - p) / videos + z**2 / (4 * videos**2))**0.5
     out = " ".join(capsys.readouterr().out.split())
     assert f"{videos:,} test videos its 95 % interval is {centre - half:.1%} to {centre + half:.1%}" in out
+
+
+CURVES = {  # accuracy by epoch in training and in the test of 100 videos of four actions; flags; what is said
+    "learnt": ([0.5, 0.8, 0.9, 0.95, 0.97, 0.98], [0.5, 0.7, 0.8, 0.85, 0.9, 0.9], {}, []),
+    "one epoch": ([0.5], [0.45], {}, []),
+    "hopeless": ([0.25] * 6, [0.28] * 6, {}, [["cannot tell", "chance level 25.0%"]]),
+    "short": ([0.3, 0.4, 0.5], [0.35, 0.4, 0.5], {}, [["40%, now 50%", "--epochs 6 --resume"]]),
+    "short, with a cosine": ([0.3, 0.4, 0.5], [0.35, 0.4, 0.5], dict(lr_schedule="cosine"),
+                             [["start again with --epochs 6"]]),
+    "short, and as good as chance": ([0.3, 0.5], [0.25, 0.3], {}, [["cannot tell"], ["--epochs 4 --resume"]]),
+    "learnt by heart": ([0.5, 0.9, 1, 1, 1, 1], [0.5, 0.6, 0.6, 0.6, 0.6, 0.6], {},
+                        [["(100%)", "(60%)", "more sources, --clips 5, --augment crop, --input both"]]),
+    "by heart, with all that helps": ([0.9, 1, 1], [0.5, 0.6, 0.6],
+                                      dict(clips=5, augment="crop_flip", input="differences"),
+                                      [["use videos of more sources."]]),
+    "by heart, a frozen ResNet": ([0.9, 1, 1], [0.5, 0.6, 0.6], dict(resnet_weights="none"),
+                                  [["use videos of more sources, --clips 5."]]),
+    "better before": ([0.5, 0.6, 0.8, 0.85, 0.9, 0.95], [0.5, 0.6, 0.7, 0.7, 0.6, 0.6], dict(clips=5),
+                      [["70%, now 60%", "train fewer epochs, or use", "sources, --augment crop"]]),
+}
+
+
+@pytest.mark.parametrize("case", CURVES)
+def test_the_end_says_what_the_curves_show_and_what_helps(case, tmp_path, capsys):
+    train_score, test_score, flags, expected = CURVES[case]
+    usual = dict(clips=1, augment="none", input="frames", lr_schedule="constant", epochs=len(test_score))
+    args = argparse.Namespace(**usual | flags, save_model_path=str(tmp_path))
+    history = dict(train_score=train_score, test_score=test_score, test_loss=[1.0] * len(test_score))
+    runs.print_outcome(args, "CRNN", history, {"test_videos": ["name"] * 100}, chance=0.25)
+    said = [" ".join(part.split("\nOutput")[0].split()) + "." for part in
+            capsys.readouterr().out.split("\nCurves ")[1:]]
+    assert len(said) == len(expected)
+    for line, words in zip(said, expected, strict=True):
+        assert all(word in line for word in words), line
 
 
 # ------------------------------------------------------------------------------ kills, full disks, damage
@@ -446,7 +504,9 @@ CHANGES = {  # other flags than the run had, what the message names
     "data": ("--seed 1 --img_x 41", ["--seed 42 -> 1", "--img_x 40 -> 41"]),
     "clips": ("--clips 3", ["--clips 1 -> 3"]),
     "crops": ("--augment crop", ["--augment none -> crop"]),
+    "input": ("--input both", ["--input frames -> both"]),
     "schedule": ("--lr_schedule cosine", ["--lr_schedule constant -> cosine"]),
+    "start": ("--start_from other.pth", ["--start_from none -> ", "other.pth"]),
     "split": ("--split random", ["--split group -> random", "the train videos", "the test videos"]),
 }
 
@@ -512,12 +572,12 @@ def answer(folder: Path, video: Path) -> str:
 
 
 def test_a_checkpoint_of_an_older_parameter_set_resumes_and_predicts_as_before(trained, small_data, tmp_path):
-    """It knows no clips, crops, schedules, kept clips, training videos, frame rate and name."""
+    """It knows no clips, input, crops, schedules, kept clips, training videos, frame rate and name."""
     for name in ("old", "new"):
         shutil.copytree(trained("CRNN"), tmp_path / name)
     for path in (tmp_path / "old").glob("CRNN_epoch*.pth"):
         checkpoint = load(path)
-        for key in ("clips", "augment", "lr_schedule", "cache_gb"):
+        for key in ("clips", "input", "augment", "lr_schedule", "start_from", "cache_gb"):
             del checkpoint["args"][key]
         for key in ("train_videos", "video_actions", "video_paths", "frame_rate", "name"):
             del checkpoint[key]
@@ -532,10 +592,59 @@ def test_a_checkpoint_of_an_older_parameter_set_resumes_and_predicts_as_before(t
     assert_same_run(tmp_path / "old", tmp_path / "new", "CRNN", 3)
 
 
+LAST = ["decoder.fc2.weight", "decoder.fc2.bias"]
+STARTS = {  # the weights in a file of two actions' run, flags of the next one, of three actions; what is new
+    "CRNN": (dict, "", LAST),
+    "CRNN, larger frames": (dict, "--img_x 60", ["encoder.fc1.weight", *LAST]),
+    "CRNN, other input": (dict, "--input both", ["encoder.conv1.0.weight", *LAST]),
+    "CRNN, raw encoder": (lambda checkpoint: {
+        f"module.{key[8:]}": tensor for key, tensor in checkpoint["model"].items() if "encoder" in key},
+        "", [f"decoder.{key}" for key in DecoderRNN(1, 3, 1, 1).state_dict()]),
+    "Conv3D": (dict, "", ["fc3.weight", "fc3.bias"]),
+}
+
+
+@pytest.fixture(scope="session")
+def of_two_actions(small_data, tmp_path_factory) -> dict[str, Path]:
+    """{model: a checkpoint of two of the actions}."""
+    root = tmp_path_factory.mktemp("two")
+    shutil.copytree(small_data / "jpegs", root / "jpegs", ignore=shutil.ignore_patterns("*Punch*"))
+    for model in ("Conv3D", "CRNN"):
+        train(model, root, root / model, "--action_name_path", "none", "--epochs", "1")
+    return {model: root / model / f"{model}_epoch1.pth" for model in ("Conv3D", "CRNN")}
+
+
+@pytest.mark.parametrize("case", STARTS)
+def test_a_run_starts_from_all_weights_that_fit_once(case, of_two_actions, small_data, tmp_path):
+    make, flags, new = STARTS[case]
+    model, start = case.split(",")[0], tmp_path / "start.pth"
+    before = load(of_two_actions[model])
+    torch.save(make(before), start)
+    words = ["--start_from", start, *flags.split(), "--epochs", "1", "--learning_rate", "1e-12"]
+    out = train(model, small_data, tmp_path, *words).stdout
+    weights = load(tmp_path / f"{model}_epoch1.pth")["model"]
+    taken = [tensor.numel() for key, tensor in weights.items() if key not in new]
+    said = f"{len(taken)} tensors ({sum(taken):,} values) taken, {len(new)} new: {', '.join(new[:6])}"
+    assert f"from {start}: {said}" in " ".join(out.split())
+    for key in (key for key in weights if key not in new and key.endswith(("weight", "bias"))):
+        torch.testing.assert_close(weights[key], before["model"][key])
+    start.unlink()
+    assert "Start " not in train(model, small_data, tmp_path, *words, "--resume").stdout
+
+
+def test_weights_of_which_nothing_fits_or_of_another_model_are_refused(trained, small_data, tmp_path):
+    for file in (trained("Conv3D") / "Conv3D_epoch2.pth", trained("ResNetCRNN") / "ResNetCRNN_epoch2.pth"):
+        done = train("CRNN", small_data, tmp_path, "--start_from", file, check=False)
+        assert_refused(done, str(file))
+    assert not list(tmp_path.glob("*.pth"))
+
+
 def test_a_hostile_checkpoint_does_not_run(small_data, tmp_path):
     for name in ("CRNN_epoch1.pth", "CRNN_optimizer_epoch1.pth"):
         torch.save({"model": Payload(tmp_path / "trace")}, tmp_path / name)
     assert_refused(train("CRNN", small_data, tmp_path, "--resume", check=False), "can be read")
+    words = ["--start_from", tmp_path / "CRNN_epoch1.pth"]
+    assert_refused(train("CRNN", small_data, tmp_path / "out", *words, check=False), "can run code")
     for tensors in (True, False):
         with pytest.raises(runs.InputError, match="can run code"):
             runs.load_checkpoint(tmp_path / "CRNN_epoch1.pth", tensors=tensors)

@@ -183,6 +183,7 @@ def test_a_script_trains_and_writes_its_outputs(model, trained):
     assert "24 videos of 3 actions" in output and "18 videos for training, 6 for the test" in output
     assert len(re.findall(r"^Epoch +\d+/2 .*train loss .*test loss", output, re.M)) == 2
     assert max(len(line) for line in output.splitlines() if not {"/", "\\"} & set(line)) <= 80
+    assert "Curves  This test cannot tell the model from guessing (chance level 33.3%)" in output
     for key, values in histories(folder).items():
         assert values.shape == (2,) and np.isfinite(values).all()
         assert "loss" in key or ((0 <= values) & (values <= 1)).all()
