@@ -250,7 +250,7 @@ def read_table(path: str):
     import pandas as pd  # here, because it takes a second
 
     with user_file(path):
-        text = Path(path).read_text("utf-8-sig")
+        text = Path(path).read_text("utf-8-sig").replace("\0", "\ufffd")  # no path holds NUL
     separator = max(",;\t", key=text.partition("\n")[0].count)
     try:
         table = pd.read_csv(io.StringIO(text), sep=separator, header=None, dtype=str, keep_default_na=False,
@@ -550,10 +550,10 @@ def print_copies(train: list[Video], test: list[Video]) -> None:
 
 
 def hash_file(path: str) -> str:
-    """Return size and hash of a file; its path if it cannot be read. 16 MB tell even long videos apart."""
+    """Return size and hash of a file, or where a folder lies. 16 MB tell even long videos apart."""
     with contextlib.suppress(OSError), open(path, "rb") as file:
         return f"{os.path.getsize(path)} {hashlib.sha256(file.read(1 << 24)).hexdigest()}"
-    return path
+    return os.path.realpath(path)
 
 
 def usual_frame_rate(videos: list[Video]) -> float | None:

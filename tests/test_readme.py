@@ -48,33 +48,60 @@ def test_every_flag_and_file_it_mentions_exists():
         assert anchor in headings, anchor
 
 
-LISTS = {  # a part of a recipe's comment: the files that it reads, and the (name, action, given) it gives
+RECIPES = dict(re.findall(r"^## (.*?)\n.*?^```python\n(.*?)^```",
+                          (REPO / ".github" / "TABLES.md").read_text(encoding="utf-8"), re.S | re.M))
+RECIPES |= {code: f"import pandas\n{code}" for code in SNIPPETS[0].split("\n\n")}
+VIDEOS = ("a b/1.mp4", "2.mp4", "Bend/v_Bend_g08_c01.avi", "Bend/v_Bend_g01_c01.avi", "frames 1/img_1.jpg",
+          "frames/7/1.jpg", "frames/8/1.jpg", "anna/Bend/1.mp4", "train/1.mp4", "test/1.mp4", "day1.mp4",
+          "KTH/person01_boxing_d1_uncomp.avi", "S001C001P003R002A013_rgb.avi")
+UCF101 = {"v_Bend_g08_c01": "Bend g8 train", "v_Bend_g01_c01": "Bend g1 test"}
+LISTS = {  # a part of a recipe's title: the files that it reads; action, source and side of each video
     "path number": ({"list.txt": "a b/1.mp4 1\n2.mp4 0\n", "classes.txt": "Wave\nBend\n"},
-                    {("a b/1", "Bend", ""), ("2", "Wave", "")}),
+                    {"a b/1": "Bend", "2": "Wave"}),
+    "path number|from 1": ({"list.txt": "a b/1.mp4 2\n2.mp4 1\n", "classes.txt": "Wave\nBend\n"},
+                           {"a b/1": "Bend", "2": "Wave"}),
+    "path frames number": ({"list.txt": "frames 1 9 1\nframes/7 5 0\n", "classes.txt": "Wave\nBend\n"},
+                           {"frames 1": "Bend", "frames/7": "Wave"}),
     "other column names": ({"labels.csv": "path,class\na b/1.mp4,001\n2.mp4,None\n"},
-                           {("a b/1", "001", ""), ("2", "None", "")}),
-    "one list for training": ({"train.csv": "video,action\na b/1.mp4,Bend\n",
+                           {"a b/1": "001", "2": "None"}),
+    "HMDB51": ({"Bend_test_split1.txt": "v_Bend_g08_c01.avi 1 \nv_Bend_g01_c01.avi 2 \na.avi 0 \n"}, UCF101),
+    "id;label": ({"train.csv": "7;Bend\n", "validation.csv": "8;Wave to, say\n"},
+                 {"frames/7": "Bend train", "frames/8": "Wave to, say test"}),
+    "one each": ({"train.csv": "video,action\na b/1.mp4,Bend\n",
                                "val.csv": "video,action\n2.mp4,Bend\n"},
-                              {("a b/1", "Bend", "train"), ("2", "Bend", "test")}),
+                              {"a b/1": "Bend train", "2": "Bend test"}),
     "trainlist01": ({"trainlist01.txt": "Bend/v_Bend_g08_c01.avi 1\n",
-                     "testlist01.txt": "Bend/v_Bend_g01_c01.avi\n"},
-                    {("v_Bend_g08_c01", "Bend", "train"), ("v_Bend_g01_c01", "Bend", "test")}),
+                     "testlist01.txt": "Bend/v_Bend_g01_c01.avi\n"}, UCF101),
+    "Face: metadata.jsonl": ({"metadata.jsonl": '{"file_name": "2.mp4", "label": "007"}\n'}, {"2": "007"}),
+    "each side": ({"train/metadata.csv": "file_name,label\n1.mp4,007\n",
+                   "test/metadata.jsonl": '{"file_name": "1.mp4", "label": "007"}\n'},
+                  {"train/1": "007 train", "test/1": "007 test"}),
+    "KTH": ({}, {"KTH/person01_boxing_d1_uncomp": "boxing person01"}),
+    "NTU": ({}, {"S001C001P003R002A013_rgb": "A013 p003"}),
+    "Folders of people": ({}, {"anna/Bend/1": "Bend anna"}),
+    "BORIS": ({"events.csv": "Media file name,Subject,Behavior,Behavior type,Start (s),Stop (s)\n"
+                             "C:\\x\\day1.mp4,Anna,Bend,STATE,0.5,2.25\n/x/day1.mp4,,Clap,POINT,1,1\n"},
+              {"day1@0.5-2.25": "Bend day1"}),
+    "ELAN": ({"day1.txt": "action\t\t00:01:00.500\t00:01:02.000\tBend\nnote\t\t00:00:00\t00:00:01\tx\n"},
+             {"day1@60.5-62": "Bend day1"}),
 }
 
 
-@pytest.mark.parametrize("recipe", LISTS)
-def test_each_recipe_for_a_list_makes_a_table_that_is_read(recipe, tmp_path, monkeypatch):
-    start, *recipes = SNIPPETS[0].split("\n\n")
-    [code] = [code for code in recipes if recipe in code.splitlines()[0]]
-    files, expected = LISTS[recipe]
-    for video in ("a b/1.mp4", "2.mp4", "Bend/v_Bend_g08_c01.avi", "Bend/v_Bend_g01_c01.avi"):
-        (tmp_path / video).parent.mkdir(exist_ok=True)
-        (tmp_path / video).write_bytes(b"")
-    for name, text in files.items():
+@pytest.mark.parametrize("part", LISTS)
+def test_each_recipe_for_a_list_makes_a_table_that_is_read(part, tmp_path, monkeypatch):
+    [recipe] = [code for title, code in RECIPES.items() if part.partition("|")[0] in title]
+    files, expected = LISTS[part]
+    for name, text in {**dict.fromkeys(VIDEOS, ""), **files}.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
     monkeypatch.chdir(tmp_path)
-    exec(f"{start}\n{code}", {})
-    assert {(video.name, video.action, video.given) for video in videos.find_videos("videos.csv")} == expected
+    exec(recipe, {})
+    assert {video.name: " ".join(filter(None, (video.action, video.source, video.given)))
+            for video in videos.find_videos("videos.csv")} == expected
+
+
+def test_every_recipe_is_tested():
+    assert all(any(part.partition("|")[0] in title for part in LISTS) for title in RECIPES), RECIPES
 
 
 def test_its_snippet_loads_a_model(trained):

@@ -254,7 +254,7 @@ BAD_TABLES = {
     **{times: (f"video,action,start,end\na/1.mov,Bend,{times}\n", "line 2: start .* must be times")
        for times in ("abc,", "-1,2", "nan,", ",inf", "2,2", "3,2.5", "0:0:0:1,", ",0", '"1,5",')},
     "its frames, too": ("video,action\nb/2,Wave\nb/2.mp4,Bend\n", "line 3: b/2.mp4 is also in line 2"),
-    "zeros": ("video,action\na/1.mov\0,Bend\n", "1 of 1 files cannot"),
+    "zeros": ("video,action\na/1.mov\0,Bend\n~\0,Bend\n", "2 of 2 files cannot"),
     "an unknown split": ("video,action,split\na/1.mov,Bend,train\nb/2.mp4,Bend,dev\n", "line 3: .*'dev'"),
     "no split": ("video,action,split\na/1.mov,Bend,train\nb/2.mp4,Bend,\n", "line 3: .*'', not train or"),
     "missing columns": ("path,action\na/1.mov,Bend\n", "line 1 must name .* it has path, action"),
