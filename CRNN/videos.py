@@ -424,6 +424,7 @@ class Data(NamedTuple):
     test: list[Video]
     action_names: list[str]  # by class index
     frame_rate: float | None  # frames per second of the training files, None if unknown
+    chance: float  # chance level: accuracy of guessing, or if it is higher, of one answer to all test videos
 
     @property
     def record(self) -> dict:
@@ -431,10 +432,6 @@ class Data(NamedTuple):
         return {"action_names": self.action_names, "frame_rate": self.frame_rate,
                 "train_videos": [video.name for video in self.train],
                 "test_videos": [video.name for video in self.test]}
-
-    @property
-    def chance(self) -> float:
-        return chance_level(self.train, self.test)
 
 
 def load_videos(args: argparse.Namespace) -> Data:
@@ -445,8 +442,10 @@ def load_videos(args: argparse.Namespace) -> Data:
                           "--action_name_path none to train on the actions found, or a list of them")
     print_videos(args, videos, action_names)
     train, test = split_videos(videos, args.split, args.seed)
-    print_split(args.split, train, test)
-    return Data(train, test, action_names, usual_frame_rate(train))
+    largest = max(Counter(video.action for video in test).values())
+    chance = max(1 / len({video.action for video in videos}), largest / len(test))
+    print_split(args.split, train, test, chance)
+    return Data(train, test, action_names, usual_frame_rate(train), chance)
 
 
 def print_videos(args: argparse.Namespace, videos: list[Video], action_names: list[str]) -> None:
@@ -463,7 +462,7 @@ def print_videos(args: argparse.Namespace, videos: list[Video], action_names: li
                "--data_path the folder of the class folders?")
 
 
-def print_split(split: str, train: list[Video], test: list[Video]) -> None:
+def print_split(split: str, train: list[Video], test: list[Video], chance: float) -> None:
     """Print how many videos each side has, and how far you can trust the test accuracy."""
     report("Split", f"{split}: {len(train):,} videos for training, {len(test):,} for the test")
     actions = {video.action for video in (*train, *test)}
@@ -477,14 +476,8 @@ def print_split(split: str, train: list[Video], test: list[Video]) -> None:
         missing = [action for action, count in counts.items() if count == 0]
         if missing:
             report("", f"No {side} video: {', '.join(missing)}")
-    report("", f"chance level: {chance_level(train, test):.1%}; each test video counts {1 / len(test):.2%}")
+    report("", f"chance level: {chance:.1%}; each test video counts {1 / len(test):.2%}")
     print_sources(train, test)
-
-
-def chance_level(train: list[Video], test: list[Video]) -> float:
-    """Return the accuracy of guessing, or of the best answer that is always the same, if that is higher."""
-    actions = {video.action for video in (*train, *test)}
-    return max(1 / len(actions), max(Counter(video.action for video in test).values()) / len(test))
 
 
 def print_sources(train: list[Video], test: list[Video]) -> None:
