@@ -447,6 +447,7 @@ class Data(NamedTuple):
     test: list[Video]
     action_names: list[str]  # by class index
     frame_rate: float | None  # frames per second of the training files, None if unknown
+    chance: float  # chance level: accuracy of guessing, or if it is higher, of one answer to all test videos
 
     @property
     def record(self) -> dict:
@@ -458,10 +459,6 @@ class Data(NamedTuple):
                 "video_actions": {video.name: video.action for video in both},
                 "video_paths": {video.name: os.path.realpath(video.path) for video in both}}
 
-    @property
-    def chance(self) -> float:
-        return chance_level(self.train, self.test)
-
 
 def load_videos(args: argparse.Namespace) -> Data:
     """Find, label and split the videos, and print what was found. Raises InputError where that fails."""
@@ -471,9 +468,11 @@ def load_videos(args: argparse.Namespace) -> Data:
                           "--action_name_path none to train on the actions found, or a list of them")
     print_videos(args, videos, action_names)
     train, test = split_videos(videos, args.split, args.seed)
-    print_split(args.split, train, test)
+    largest = max(Counter(video.action for video in test).values())
+    chance = max(1 / len({video.action for video in videos}), largest / len(test))
+    print_split(args.split, train, test, chance)
     print_copies(train, test)
-    return Data(train, test, action_names, usual_frame_rate(train))
+    return Data(train, test, action_names, usual_frame_rate(train), chance)
 
 
 def print_videos(args: argparse.Namespace, videos: list[Video], action_names: list[str]) -> None:
@@ -493,13 +492,7 @@ def print_videos(args: argparse.Namespace, videos: list[Video], action_names: li
                "parts of the data set belong below the class folders")
 
 
-def chance_level(train: list[Video], test: list[Video]) -> float:
-    """Return the accuracy of guessing, or of the best answer that is always the same, if that is higher."""
-    actions = {video.action for video in (*train, *test)}
-    return max(1 / len(actions), max(Counter(video.action for video in test).values()) / len(test))
-
-
-def print_split(split: str, train: list[Video], test: list[Video]) -> None:
+def print_split(split: str, train: list[Video], test: list[Video], chance: float) -> None:
     """Print how many videos each side has, and how far you can trust the test accuracy."""
     report("Split", f"{split}: {len(train):,} videos for training, {len(test):,} for the test")
     actions = {video.action for video in (*train, *test)}
@@ -513,7 +506,7 @@ def print_split(split: str, train: list[Video], test: list[Video]) -> None:
         missing = [action for action, count in counts.items() if count == 0]
         if missing:
             report("", f"No {side} video: {', '.join(missing)}")
-    report("", f"chance level: {chance_level(train, test):.1%}; each test video counts {1 / len(test):.2%}")
+    report("", f"chance level: {chance:.1%}; each test video counts {1 / len(test):.2%}")
     trained, tested = ({video.source for video in side if video.source} for side in (train, test))
     shared = sum(video.source in trained for video in test)
     unknown = sum(not video.source for video in (*train, *test))

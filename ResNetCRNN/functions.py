@@ -174,18 +174,15 @@ class Dataset_CRNN(Dataset):
             yield self.arrange(X), end
 
     def add_next(self, numbers: list[int]) -> list[int]:
-        """Return the numbers of the frames that a clip is made of: a last difference needs one more."""
+        """Add the frame that the last difference needs to the frame numbers of a clip."""
         step = numbers[1] - numbers[0] if len(numbers) > 1 else 1
         return numbers if self.input == "frames" else [*numbers, numbers[-1] + step]
 
     def arrange(self, X: torch.Tensor) -> torch.Tensor:
-        """Turn the frames of a clip, uint8 (T, C, H, W), with differences (T + 1, C, H, W), into its X.
-
-        A difference is the next frame minus this one, 128 for no change: it hides the scene, which is easier
-        to learn than the motion (Wang et al. 2016, Temporal Segment Networks, https://arxiv.org/abs/1608.00859).
-        """
+        """Turn the frames of add_next, uint8 (T or T + 1, C, H, W), into what the model sees."""
         if self.input == "frames":
             return X
+        # 128: no change. This hides the scene, as "RGB difference" in https://arxiv.org/abs/1608.00859
         differences = (X[1:].short() - X[:-1]).clamp(-127, 127).add(128).byte()
         return differences if self.input == "differences" else torch.cat([X[:-1], differences], dim=1)
 
@@ -282,15 +279,12 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class Normalize(nn.Module):
-    """uint8 0..255, channels in dim 1, to normalised float32; a float clip is taken as already normalised.
-
-    mean and std: of the frames. Differences have their own; beside them frames get less weight, because
-    otherwise the scene is learnt first.
-    """
+    """uint8 0..255, channels in dim 1, to normalised float32; a float clip is taken as already normalised."""
 
     def __init__(self, mean: tuple, std: tuple, input: str = "frames"):
         super().__init__()
-        motion = (0.5,) * len(mean), (0.15,) * len(mean)
+        motion = (0.5,) * len(mean), (0.15,) * len(mean)  # differences are small
+        # beside them frames weigh 0.3: otherwise the scene would be learnt first
         both = mean + motion[0], tuple(value / 0.3 for value in std) + motion[1]
         mean, std = {"frames": (mean, std), "differences": motion, "both": both}[input]
         # not persistent: published weights know no such entries
@@ -329,7 +323,7 @@ class CNN3D(nn.Module):
                  num_classes=101, in_channels=3, input="frames"):
         super().__init__()
         t, h, w = conv_output_size((t_dim, img_x, img_y), [(5, 2), (3, 2)])
-        half = (0.5,) * (in_channels // 2 if input == "both" else 1)  # one value for all channels is faster
+        half = (0.5,) * (in_channels // 2 if input == "both" else 1)
         self.normalize = Normalize(half, half, input)
         self.conv1 = nn.Conv3d(in_channels, 32, kernel_size=5, stride=2)
         self.bn1 = nn.BatchNorm3d(32)
