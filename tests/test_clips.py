@@ -226,8 +226,9 @@ def test_the_nearest_readable_frame_stands_in_and_each_video_is_named_once(tmp_p
 
 def keep(folder: Path, datasets: list[Dataset_CRNN]) -> list:
     clips = datasets[0].clips
-    args = argparse.Namespace(save_model_path=str(folder), cache_gb=10, clips=clips, num_workers=0)
-    return keep_arrays(args, None, torch.device("cpu"), datasets)
+    args = argparse.Namespace(save_model_path=str(folder), cache_gb=10, clips=clips, num_workers=0,
+                              batch_size=4)
+    return keep_arrays(args, torch.nn.DataParallel(torch.nn.Flatten()), torch.device("cpu"), datasets)
 
 
 @pytest.mark.parametrize("cls", [Dataset_CRNN, Dataset_3DCNN])
