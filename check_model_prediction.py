@@ -404,8 +404,8 @@ def find_labels(data_path: str, paths: list[str], action_names: list[str]) -> di
         part = part._replace(action=names.get(videos.name_key(part.action), part.action))
         labels[os.path.realpath(part.path)].append(part)
     if labels.keys().isdisjoint(map(os.path.realpath, paths)):
-        names = set(map(os.path.basename, paths))
-        others = sorted(labels, key=lambda path: os.path.basename(path) not in names)  # of these names first
+        files = set(map(os.path.basename, paths))
+        others = sorted(labels, key=lambda path: os.path.basename(path) not in files)  # namesakes first
         raise runs.InputError(f"--labels {data_path} does not name {runs.abbreviate(paths)}, but "
                               f"{runs.abbreviate(others)}")
     return labels
@@ -495,8 +495,10 @@ def print_agreement(table: pd.DataFrame, parts: list[videos.Video], action_names
     for action in sorted({part.action for part in parts}):
         counts = Counter(predicted for labelled, predicted in pairs if labelled == action)
         wrong = runs.join_counts({other: n for other, n in counts.most_common(4) if other != action})
-        notes = [f"taken for {wrong}"] * bool(wrong) + ["unknown to the model"] * (action not in action_names)
-        print(f"  {action:<24} {counts[action]:3} of {counts.total():3}  {'; '.join(notes)}".rstrip())
+        note = f"  taken for {wrong}" if wrong else ""
+        if action not in action_names:
+            note += "  (unknown to the model)"
+        print(f"  {action:<24} {counts[action]:3} of {counts.total():3}{note}")
 
 
 # ------------------------------------------------------------------------------ 5. The picture

@@ -358,7 +358,7 @@ def test_labelled_parts_are_compared_with_the_clips_whose_middle_they_hold(train
     labels.assign(video="day/long.mp4").to_csv(tmp_path / "videos.csv", index=False)
     out = predict(*words, "--labels", tmp_path / "videos.csv").stdout
     assert "labelled parts: 5 clips, 3 right, 60.0 % (clips in no part: 1)" in out
-    assert re.search(rf"^  Surf +0 of   1  taken for {answers[3]}: 1; unknown to the model$", out, re.M)
+    assert re.search(rf"^  Surf +0 of   1  taken for {answers[3]}: 1  .unknown to the model.$", out, re.M)
     assert re.search(rf"^  {wrong[1]} +[0-9] of +[0-9]  taken for {answers[1]}: 1$", out, re.M)
     shutil.copy(path, tmp_path)
     labels.assign(video="long.mp4").to_csv(tmp_path / "videos.csv", index=False)
