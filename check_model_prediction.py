@@ -5,11 +5,13 @@
     python check_model_prediction.py --checkpoint CRNN_epoch8.pth --video a.mp4 folder
         print the five most likely actions of video files, frame folders, folders of videos
     python check_model_prediction.py --model CRNN --video a.mp4 --clips 20 --plot a.png
-        print what happens when, from 20 clips spread over the video, and draw it
+        print what happens when, from 20 clips spread over the video, and draw it;
+        --labels videos.csv compares it with the labelled parts of a table
 
 The list, UCF101_<model>_videos_prediction.pkl beside this script, is a pandas
 DataFrame with the columns filename, y, y_pred, confidence (0..1) and split
-(train, test or new). The notebook check_video_predictions.ipynb shows it.
+(train, test or new). The notebook check_video_predictions.ipynb shows it. As
+.csv it also has the probability of each action, and opens in a spreadsheet.
 """
 import argparse
 import filecmp
@@ -70,14 +72,17 @@ def parse_arguments(words: list[str]) -> argparse.Namespace:
     parser.add_argument("--model", choices=SCRIPTS, help="use the best checkpoint in this model's folder")
     parser.add_argument("--demo", action="store_true", help="with --model: use the demo's checkpoints")
     parser.add_argument("--save_model_path", metavar="FOLDER", help="use the best checkpoint in this folder")
-    parser.add_argument("--checkpoint", nargs="+", metavar="FILE", help="a checkpoint, or raw state dicts")
+    parser.add_argument("--checkpoint", nargs="+", metavar="FILE",
+                        help="use this checkpoint, or raw state dicts (encoder and decoder: two files)")
     parser.add_argument("--video", nargs="+", metavar="PATH", help="files, frame folders, folders of videos")
     parser.add_argument("--clips", **number, help="clips spread over each video (default: as in training)")
     parser.add_argument("--csv", metavar="FILE", help="with --video: write a row for each clip and action")
     parser.add_argument("--plot", metavar="FILE.png", help="with one --video: also draw what happens when")
     parser.add_argument("--labels", metavar="TABLE", help="with --video: compare with these labelled parts")
-    parser.add_argument("--data_path", metavar="PATH", help="a folder or table (default: as in training)")
-    parser.add_argument("--output", metavar="FILE", help="the list: .pkl, or .csv with all probabilities")
+    parser.add_argument("--data_path", metavar="PATH",
+                        help="list the videos of this folder or table (default: as in training)")
+    parser.add_argument("--output", metavar="FILE",
+                        help="file of the list, .pkl or .csv (default: a .pkl beside this script)")
     parser.add_argument("--batch_size", **number, help="videos at a time (default: as in training)")
     parser.add_argument("--num_workers", **number, default=cpu_count(), help="processes that read videos")
     parser.add_argument("--begin_frame", **number, help="first frame of a clip (default: as in training)")
@@ -277,11 +282,13 @@ def predict_list(options: argparse.Namespace, trained: Trained, device) -> None:
     if output.suffix.lower() == ".csv":
         probabilities = pd.DataFrame(log_probabilities.exp().numpy(), columns=action_names)
         write_csv(pd.concat([table, probabilities], axis=1), output)
+        viewer = "a spreadsheet"
     else:
         with runs.atomic_file(output) as file:
             table.to_pickle(file)
+        viewer = "check_video_predictions.ipynb"
     print(f"Output  {output}\n        {len(table):,} videos of {args.data_path};\n"
-          "        look at them in check_video_predictions.ipynb")
+          f"        look at them in {viewer}")
     for split in ("train", "test", "new", "unknown"):
         part = table[table["split"] == split]
         right = part["y"] == part["y_pred"]
@@ -397,8 +404,8 @@ def find_labels(data_path: str, paths: list[str], action_names: list[str]) -> di
         part = part._replace(action=names.get(videos.name_key(part.action), part.action))
         labels[os.path.realpath(part.path)].append(part)
     if labels.keys().isdisjoint(map(os.path.realpath, paths)):
-        names = set(map(os.path.basename, paths))
-        others = sorted(labels, key=lambda path: os.path.basename(path) not in names)  # of these names first
+        files = set(map(os.path.basename, paths))
+        others = sorted(labels, key=lambda path: os.path.basename(path) not in files)  # namesakes first
         raise runs.InputError(f"--labels {data_path} does not name {runs.abbreviate(paths)}, but "
                               f"{runs.abbreviate(others)}")
     return labels
@@ -488,8 +495,10 @@ def print_agreement(table: pd.DataFrame, parts: list[videos.Video], action_names
     for action in sorted({part.action for part in parts}):
         counts = Counter(predicted for labelled, predicted in pairs if labelled == action)
         wrong = runs.join_counts({other: n for other, n in counts.most_common(4) if other != action})
-        notes = [f"taken for {wrong}"] * bool(wrong) + ["unknown to the model"] * (action not in action_names)
-        print(f"  {action:<24} {counts[action]:3} of {counts.total():3}  {'; '.join(notes)}".rstrip())
+        note = f"  taken for {wrong}" if wrong else ""
+        if action not in action_names:
+            note += "  (unknown to the model)"
+        print(f"  {action:<24} {counts[action]:3} of {counts.total():3}{note}")
 
 
 # ------------------------------------------------------------------------------ 5. The picture

@@ -344,12 +344,6 @@ def test_a_table_for_excel_has_what_was_predicted_before_ctrl_c(trained, tmp_pat
 # ------------------------------------------------------------------------------ labelled parts
 
 
-def give_labels(folder: Path, file: str, rows: list[tuple]) -> None:
-    """Write a table of parts: (action, start, end in seconds)."""
-    lines = [f"{file},{action},{start},{end}" for action, start, end in rows]
-    (folder / "videos.csv").write_text("\n".join(["video,action,start,end", *lines]))
-
-
 def test_labelled_parts_are_compared_with_the_clips_whose_middle_they_hold(trained, tmp_path, monkeypatch):
     path = write_video(tmp_path / "day" / "long.mp4", make_images(2, count=60), rate=10)
     monkeypatch.chdir(path.parent)
@@ -358,17 +352,18 @@ def test_labelled_parts_are_compared_with_the_clips_whose_middle_they_hold(train
     assert {*table["video"]} == {str(path)}  # the table lies in another folder
     answers = table.drop_duplicates("start")["action"].tolist()
     wrong = [next(action for action in ACTIONS if action != answer) for answer in answers]
-    give_labels(path.parent, "long.mp4", [  # each second a clip of 0.9 seconds begins
+    labels = pd.DataFrame(columns=["action", "start", "end"], data=[  # clips of 0.9 s begin each second
         (answers[0].upper(), 0, 0.5), (wrong[1], 0.5, 2), ("Surf", 3, 4), (wrong[4], 4, 5),
         (answers[4], 4.2, 5), (answers[5], 5.4, "")])
-    out = predict(*words, "--labels", "videos.csv").stdout
+    labels.assign(video="day/long.mp4").to_csv(tmp_path / "videos.csv", index=False)
+    out = predict(*words, "--labels", tmp_path / "videos.csv").stdout
     assert "labelled parts: 5 clips, 3 right, 60.0 % (clips in no part: 1)" in out
-    assert re.search(rf"^  Surf +0 of   1  taken for {answers[3]}: 1; unknown to the model$", out, re.M)
+    assert re.search(rf"^  Surf +0 of   1  taken for {answers[3]}: 1  .unknown to the model.$", out, re.M)
     assert re.search(rf"^  {wrong[1]} +[0-9] of +[0-9]  taken for {answers[1]}: 1$", out, re.M)
-    shutil.copytree(path.parent, tmp_path / "other")
-    give_labels(path.parent, "../other/long.mp4", [("Surf", 0, 1)])
-    done = predict(*words, "--labels", "videos.csv", check=False)
-    assert_refused(done, "videos.csv does not name long.mp4", str(Path("other", "long.mp4")))
+    shutil.copy(path, tmp_path)
+    labels.assign(video="long.mp4").to_csv(tmp_path / "videos.csv", index=False)
+    done = predict(*words, "--labels", tmp_path / "videos.csv", check=False)
+    assert_refused(done, "videos.csv does not name long.mp4", str(tmp_path / "long.mp4"))
 
 
 def test_the_band_of_labels_has_the_seconds_and_the_colours_of_the_curves():

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import videos
-from conftest import REPO, SCRIPTS, run, run_here
+from conftest import REPO, SCRIPTS, run, run_here, tree
 
 README = (REPO / "README.md").read_text(encoding="utf-8")
 COMMANDS = [*SCRIPTS.values(), REPO / "check_model_prediction.py"]
@@ -118,9 +118,10 @@ def test_its_recipe_makes_parts_of_predicted_clips(tmp_path, monkeypatch):
     Path("actions.csv").write_text("\n".join(["video,start,end,action,probability", *lines]))
     [code] = [code for code in SNIPPETS if "actions.csv" in code]
     exec(code, {})
-    assert Path("videos.csv").read_text().split() == [
-        "video,start,end,action", "a.mp4,0.0,2.5,Bend", "a.mp4,2.5,3.5,Wave", "a.mp4,3.5,5.0,Bend",
-        "b.mp4,0.0,1.5,Bend", "b.mp4,3.0,4.5,001"]
+    found = videos.find_videos(str(tree(tmp_path, "a.mp4", "b.mp4") / "videos.csv"))  # it can be trained with
+    assert [(video.name, video.action) for video in found] == [
+        ("a@0-2.5", "Bend"), ("a@2.5-3.5", "Wave"), ("a@3.5-5", "Bend"), ("b@0-1.5", "Bend"),
+        ("b@3-4.5", "001")]
 
 
 def test_its_pictures_exist_and_are_small():
