@@ -201,17 +201,17 @@ def drop_duplicates(videos: list[Video], skipped: Counter) -> list[Video]:
 
 
 def videos_in_table(path: str) -> Iterator[Video]:
-    table, folder, lines, names, missing = read_table(path), os.path.dirname(path), {}, {}, []
+    table, folder, lines, recordings, missing = read_table(path), os.path.dirname(path), {}, {}, []
     sides = (*TRAIN, *TEST) if any(table["split"]) else ("",)
     has_times = any(table["start"] + table["end"])
     for index, video, action, source, split, *times in table.itertuples():
         line, start, end = f"line {index + 1}", parse_time(times[0], 0.0), parse_time(times[1], math.inf)
-        if not os.path.exists(os.path.join(folder, video)):  # as Windows writes it; ~ is the home folder
+        if not os.path.exists(os.path.join(folder, video)):  # written on Windows, or below the home folder ~
             video = os.path.expanduser(video.replace("\\", "/"))
         file = os.path.join(folder, video)
         problems = {
             "the column video is empty": not video,
-            "the column action is empty; that it shows none of them is an action of its own": not action,
+            "the column action is empty; for a video of none, name an action of its own": not action,
             f"the column split has '{split}', not train or test": split not in sides,
             f"start '{times[0]}' and end '{times[1]}' must be times in seconds, m:s or h:m:s, end after "
             "start": not start < end,
@@ -223,7 +223,7 @@ def videos_in_table(path: str) -> Iterator[Video]:
             continue
         name = unicodedata.normalize("NFC", without_suffix(Path(video).as_posix()))
         base = name.rpartition("/")[2]
-        name = names.setdefault(os.path.realpath(file), base if VIDEO_NAME.fullmatch(base) else name)
+        name = recordings.setdefault(os.path.realpath(file), base if VIDEO_NAME.fullmatch(base) else name)
         source = name_key(source) or find_source(base) or (name_key(name) if has_times else "")
         if (start, end) != (0, math.inf):
             name += "@" + "-".join(np.format_float_positional(time, trim="-") for time in (start, end))
