@@ -176,21 +176,12 @@ def explain(error: Exception) -> str:
         return re.split(r"(?:InputError|UnreadableVideo): ", str(error))[-1].strip()
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return OUT_OF_MEMORY
-    if isinstance(error, BrokenPipeError) and output_is_closed():
+    if isinstance(error, BrokenPipeError):  # nobody reads the output, as after "| head"
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python writes to it at exit
         return "the program that reads the output has ended"
     # of a worker's error only the last line is its message, the others are its traceback
     message = str(error).strip().rpartition("\n")[2]
     return next((text for part, text in KNOWN_ERRORS.items() if part in message), "")
-
-
-def output_is_closed() -> bool:
-    """Return whether nobody reads the output, as after "| head"."""
-    try:
-        print(flush=True)
-        return False
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python writes to it at exit
-        return True
 
 
 def end_process(message: str, status: int) -> None:
@@ -479,7 +470,7 @@ def refuse_changes(args: argparse.Namespace, saved: dict, checkpoint: dict, data
         if changed and saved["split"] != args.split:
             changed.insert(0, f"--split {saved['split']} -> {args.split}")
     if changed:
-        raise InputError(f"{path} was trained with other parameters or data ({', '.join(changed)}): "
+        raise InputError(f"{path} is of a run with other parameters or data ({', '.join(changed)}): "
                          "use the same again, or choose another --save_model_path")
 
 

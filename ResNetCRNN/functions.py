@@ -219,16 +219,10 @@ def make_loader(dataset: Dataset, args: argparse.Namespace, shuffle: bool) -> Da
 
 
 def open_loader(dataset: Dataset, batch_size: int, sampler, num_workers: int) -> DataLoader:
-    """Return a DataLoader. Raises InputError if processes are asked for where there is no shared memory."""
-    if num_workers:
-        try:
-            torch.empty(1 << 20).share_memory_()  # more than a container with little of it has
-            for part in dataset.datasets if isinstance(dataset, ConcatDataset) else [dataset]:
-                if isinstance(part, Dataset_CRNN):
-                    part.notes.share_memory_()
-        except (RuntimeError, OSError) as error:
-            raise InputError(f"processes that read videos need shared memory ({first_line(error)}): use "
-                             "--num_workers 0") from error
+    """Return a DataLoader whose processes share the notes of the data set."""
+    for part in dataset.datasets if isinstance(dataset, ConcatDataset) else [dataset]:
+        if num_workers and isinstance(part, Dataset_CRNN):
+            part.notes.share_memory_()
     return DataLoader(dataset, batch_size, sampler=sampler, num_workers=num_workers,
                       persistent_workers=num_workers > 0, pin_memory=torch.cuda.is_available(),
                       worker_init_fn=start_worker,
@@ -247,7 +241,7 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class Normalize(nn.Module):
-    """uint8 0..255, channels in dim 1, to normalised float32; a float clip is taken as already normalised."""
+    """uint8 0..255 to normalised float32; floats stay as they are. The mean is of dim -3, or one for all."""
 
     def __init__(self, mean: tuple, std: tuple):
         super().__init__()
@@ -366,7 +360,7 @@ def load_resnet152(weights: str) -> nn.Module:
 
 
 # The original calls its encoder once a frame, and each call moves BatchNorm's running statistics by 0.01.
-# Here the 28 frames of a clip make one call: to move the statistics as fast takes 1 - 0.99^28.
+# Here the frames of a clip make one call: to move the statistics as fast takes 1 - 0.99^28 if they are 28.
 BN_MOMENTUM = 1 - 0.99**28
 
 
@@ -511,14 +505,14 @@ def predict(model, device, loader, clips: int = 1, text: str = "Predict"):
     model.eval()
     if TORCHRUN:
         model = model.module  # DistributedDataParallel would wait for processes that have fewer batches
-        for buffer in model.buffers():  # each has BatchNorm statistics of its own: take those that are saved
+        for buffer in model.buffers():  # BatchNorm's, which differ since the last step: take the saved ones
             dist.broadcast(buffer, 0)
     log_probabilities, labels = [], []
     for X, y in progress_bar(loader, text):
         X = X.to(device, non_blocking=True)
         logits = model(X.flatten(0, 1) if clips > 1 else X)  # (N*clips, K)
-        each = logits.double().log_softmax(1).view(len(y), clips, -1)  # (N, clips, K)
-        log_probabilities.append(each.logsumexp(1).sub(math.log(clips)).cpu())  # (N, K)
+        probabilities = logits.double().softmax(1).view(len(y), clips, -1)  # (N, clips, K)
+        log_probabilities.append(probabilities.mean(1).log().cpu())  # (N, K)
         labels.append(y)
     report_short_videos(getattr(loader, "dataset", None))
     if not labels:  # more processes than videos
