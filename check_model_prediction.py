@@ -326,12 +326,12 @@ def size_of(path: str) -> int:
 
 def report_other_rates(options, trained: Trained, listed: list[videos.Video], sides: list[str]) -> None:
     """Print how many new videos have another frame rate than the training's."""
-    new = [video.path for video, side in zip(listed, sides, strict=True) if side == "new"]
-    others = sum(bool(fit_frame_rate(trained, path, options)[1]) for path in new)
-    if others:
-        runs.report("Rate", f"{others:,} of {len(new):,} new videos have another frame rate than the "
-                    "training's: movements look faster or slower. For a higher rate use --skip_frame, or "
-                    "--video")
+    notes = [fit_frame_rate(trained, video.path, options)[1]
+             for video, side in zip(listed, sides, strict=True) if side == "new"]
+    if any(notes):
+        runs.report("Rate", f"{sum(map(bool, notes)):,} of {len(notes):,} new videos have another frame rate "
+                    "than the training's: movements look faster or slower. If it is higher, use --skip_frame "
+                    "(--video does so by itself)")
 
 
 # ------------------------------------------------------------------------------ 4. Any video

@@ -647,7 +647,9 @@ def write_arrays(args: argparse.Namespace, device, datasets: list[Dataset_CRNN],
     if encoder:
         extract = Features(encoder).eval()
         extract = extract if TORCHRUN else nn.DataParallel(extract)
-    flag = "--no-cache_features" if encoder else "--cache_gb 0"
+    folder, flag = paths[0].parent, "--no-cache_features" if encoder else "--cache_gb 0"
+    with user_file(folder):
+        folder.mkdir(exist_ok=True)
     done, bar = iter(missing), progress_bar(missing, "Videos read")
     for X, y in loader:
         X = X if args.clips > 1 else X[:, None]  # (N, clips, ...)
@@ -655,7 +657,11 @@ def write_arrays(args: argparse.Namespace, device, datasets: list[Dataset_CRNN],
             features = extract(X.to(device, non_blocking=True).flatten(0, 1))  # (N*clips, T, 2048)
             X = features.half().cpu().unflatten(0, X.shape[:2])  # (N, clips, T, 2048)
         for arrays in X:
-            write_array(paths[next(done)], arrays.numpy(), flag)
+            try:
+                with atomic_file(paths[next(done)]) as file:
+                    np.save(file, arrays.numpy())
+            except InputError as error:
+                raise InputError(f"{error}\nOr delete {folder} and add {flag}") from error
         bar.update(len(y))
     bar.close()
     if TORCHRUN:
@@ -665,16 +671,6 @@ def write_arrays(args: argparse.Namespace, device, datasets: list[Dataset_CRNN],
                              f"--save_model_path and --data_path. Or add {flag}")
     for dataset in datasets:
         report_short_videos(dataset)
-
-
-def write_array(path: Path, array: np.ndarray, flag: str) -> None:
-    try:
-        with user_file(path.parent):
-            path.parent.mkdir(exist_ok=True)
-        with atomic_file(path) as file:
-            np.save(file, array)
-    except InputError as error:
-        raise InputError(f"{error}\nOr delete {path.parent} and add {flag}") from error
 
 
 # ------------------------------------------------------------------------------ 5. Short, unreadable videos

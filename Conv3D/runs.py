@@ -274,10 +274,9 @@ def atomic_file(path: str | Path):
 def replace(temporary: str | Path, path: str | Path) -> None:
     """Call os.replace; wait while another program has the file open, which blocks it on Windows."""
     for seconds in (0.1, 1, 10):
-        try:
+        with contextlib.suppress(PermissionError):
             return os.replace(temporary, path)
-        except PermissionError:
-            time.sleep(seconds)
+        time.sleep(seconds)
     os.replace(temporary, path)
 
 
@@ -303,6 +302,12 @@ def open_output_folder(args: argparse.Namespace, name: str) -> Iterator[None]:
         if others:
             raise InputError(f"{folder} holds {min(others)}: choose another --save_model_path")
         epochs = saved_epochs(folder, name)
+        if TORCHRUN:
+            seen = [0] * WORLD_SIZE
+            dist.all_gather_object(seen, max(epochs, default=0))
+            if len(set(seen)) > 1:
+                raise InputError(f"the processes find epochs {seen} in --save_model_path: it must be a "
+                                 "folder that all machines share")
         if epochs and not args.resume:
             raise InputError(f"{folder} holds {name}_epoch{epochs[-1]}.pth: continue with --resume, or start "
                              "again with another --save_model_path")
@@ -414,19 +419,8 @@ def resume_training(args: argparse.Namespace, parameters: dict, name: str, model
                     data_record: dict) -> dict:
     """Load the last undamaged epoch of save_model_path. Return the history so far.
 
-    Raises InputError if the run had other parameters or videos, or if torchrun's processes find other epochs.
+    Raises InputError if the run had other parameters or videos.
     """
-    history = load_last_epoch(args, parameters, name, model, optimizer, data_record)
-    if TORCHRUN:
-        epochs = [0] * WORLD_SIZE
-        dist.all_gather_object(epochs, len(history["test_loss"]))
-        if len(set(epochs)) > 1:
-            raise InputError(f"the processes find epochs {epochs} in --save_model_path: it must be a folder "
-                             "that all machines share")
-    return history
-
-
-def load_last_epoch(args, parameters: dict, name: str, model, optimizer, data_record: dict) -> dict:
     folder = Path(args.save_model_path)
     epochs = saved_epochs(folder, name)
     for epoch in reversed(epochs):

@@ -170,14 +170,6 @@ def test_a_list_uses_kept_clips_and_writes_none(trained, small_data, tmp_path, m
     assert sorted(kept.iterdir()) == files
 
 
-def test_an_older_checkpoint_knows_its_test_videos_only(trained, small_data, tmp_path):
-    checkpoint = load(trained("Conv3D") / "Conv3D_epoch2.pth")
-    del checkpoint["train_videos"], checkpoint["name"]
-    torch.save(checkpoint, tmp_path / "old.pth")
-    out = predict("--checkpoint", tmp_path / "old.pth", "--output", tmp_path / "list.pkl").stdout
-    assert re.search(r"Accuracy test .* of 6 videos\nAccuracy unknown .* of 18 videos", out)
-
-
 def test_a_damaged_best_epoch_gives_way_to_the_next(trained, small_data, tmp_path):
     for path in trained("CRNN").glob("CRNN_epoch*.pth"):
         shutil.copy(path, tmp_path)
@@ -248,15 +240,6 @@ def test_with_clips_it_says_what_happens_when(trained, tmp_path):
         assert float(percent) == pytest.approx(100 * row.probability, abs=0.06)
     first, _ = predict_table(tmp_path, *words)
     pd.testing.assert_frame_equal(table[table["start"] == 0], first, rtol=1e-4)  # the first clip is as before
-
-
-def test_with_clips_the_list_is_the_videos_mean_too(trained, small_data, tmp_path):
-    words = ["--save_model_path", trained("CRNN"), "--clips", "3"]
-    row = predict_list(tmp_path, *words)[0].loc["v_Punch_g03_c01"]
-    table, out = predict_table(tmp_path, *words, "--video", small_data / "jpegs" / "v_Punch_g03_c01")
-    assert len(table) == 9 and "seconds, guessed from the frames" in out
-    mean = mean_of(table)
-    assert row["y_pred"] == mean.idxmax() and row["confidence"] == pytest.approx(mean.max(), rel=1e-5)
 
 
 def test_a_model_trained_on_clips_is_asked_over_as_many(trained, tmp_path):

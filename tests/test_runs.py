@@ -83,11 +83,9 @@ def test_it_runs_from_any_folder_and_a_folder_taken_away_still_trains(small_data
     away = tmp_path / "away"
     shutil.copytree(REPO / "CRNN", away / "CRNN", ignore=shutil.ignore_patterns("model_ckpt*", "__pycache__"))
     (away / "UCF101actions.pkl").write_bytes(pickle.dumps(ACTIONS))
-    command = arguments("CRNN", small_data, "here", "--epochs", "1")
-    command[1] = "UCF101_CRNN.py"
-    at = command.index("--action_name_path")
-    del command[at:at + 2]
-    run(*command, cwd=away / "CRNN")
+    python, _, *words = arguments("CRNN", small_data, "here", "--epochs", "1")
+    del words[2:4]  # --action_name_path
+    run(python, "UCF101_CRNN.py", *words, cwd=away / "CRNN")
     assert (away / "CRNN" / "here" / "CRNN_epoch1.pth").exists()  # relative to where one stands
 
 
@@ -95,8 +93,7 @@ def test_it_runs_from_any_folder_and_a_folder_taken_away_still_trains(small_data
 
 DEFAULTS = {  # as the original tutorial has them; what came later means "as before"
     "common": dict(split="random", seed=42, begin_frame=1, end_frame=29, skip_frame=1, clips=1, cache_gb=10,
-                   augment="none", lr_schedule="constant", log_interval=10, resume=False,
-                   keep_all_epochs=False, demo=False),
+                   augment="none", lr_schedule="constant", keep_all_epochs=False),
     "Conv3D": dict(img_x=256, img_y=342, channels=3, epochs=15, batch_size=30, learning_rate=1e-4,
                    dropout=0.2),
     "CRNN": dict(img_x=224, img_y=224, epochs=120, batch_size=30, learning_rate=1e-4, dropout=0.3),
@@ -208,13 +205,6 @@ def test_only_the_best_and_the_last_epoch_stay_and_the_best_is_marked(small_data
     assert f"epoch {best}: test accuracy" in out
     out = train("CRNN", small_data, tmp_path, "--epochs", "5", "--resume").stdout
     assert "All epochs are trained: raise --epochs" in out and f"epoch {best}: test accuracy" in out
-
-
-def test_every_epoch_stays_if_asked(small_data, tmp_path):
-    train("CRNN", small_data, tmp_path, "--epochs", "3", "--keep_all_epochs")
-    done = train("CRNN", small_data, tmp_path, "--epochs", "4", "--resume", check=False)
-    assert_refused(done, "--keep_all_epochs True -> False")  # it would delete them
-    assert len(list(tmp_path.glob("CRNN_epoch*.pth"))) == 3
 
 
 @pytest.mark.parametrize("right, videos, low, high", [
@@ -390,6 +380,7 @@ CHANGES = {  # other flags than the run had, what the message names
     "data": ("--seed 1 --img_x 41", ["--seed 42 -> 1", "--img_x 40 -> 41"]),
     "clips": ("--clips 3", ["--clips 1 -> 3"]),
     "crops": ("--augment crop", ["--augment none -> crop"]),
+    "deletion of epochs": ("--keep_all_epochs", ["--keep_all_epochs False -> True"]),
     "schedule": ("--lr_schedule cosine", ["--lr_schedule constant -> cosine"]),
     "split": ("--split random", ["--split group -> random", "the train videos", "the test videos"]),
 }
@@ -412,11 +403,11 @@ def test_changes_that_give_the_same_numbers_are_taken(trained, small_data, tmp_p
     assert_same_run(trained("CRNN"), tmp_path / "out", "CRNN", 2)
 
 
-def test_a_cosine_ends_at_its_epochs_so_they_cannot_change(small_data, tmp_path):
-    cosine = ["--lr_schedule", "cosine", "--resume"]
-    train("CRNN", small_data, tmp_path, *cosine)
-    done = train("CRNN", small_data, tmp_path, *cosine, "--epochs", "3", check=False)
-    assert_refused(done, "--epochs 2 -> 3")
+def test_a_cosine_ends_at_its_epochs_and_all_epochs_stay_if_asked(small_data, tmp_path):
+    flags = ["--lr_schedule", "cosine", "--keep_all_epochs", "--resume", "--epochs"]
+    train("CRNN", small_data, tmp_path, *flags, "3")
+    assert_refused(train("CRNN", small_data, tmp_path, *flags, "4", check=False), "--epochs 3 -> 4")
+    assert len(list(tmp_path.glob("CRNN_epoch*.pth"))) == 3
 
 
 def test_changed_videos_and_actions_are_noticed_on_either_side(small_data, tmp_path):
@@ -457,6 +448,8 @@ def test_a_checkpoint_of_an_older_parameter_set_resumes_and_predicts_as_before(t
         torch.save(checkpoint, path)
     video = small_data / "jpegs" / "v_Punch_g03_c01"
     assert answer(tmp_path / "old", video) == answer(tmp_path / "new", video)
+    out = predict("--save_model_path", tmp_path / "old", "--output", tmp_path / "list.pkl").stdout
+    assert re.search(r"Accuracy test .* of 6 videos\nAccuracy unknown .* of 18 videos", out)
     more = ["--resume", "--epochs", "3"]
     done = train("CRNN", small_data, tmp_path / "old", *more, "--clips", "2", check=False)
     assert_refused(done, "--clips 1 -> 2")
@@ -546,13 +539,11 @@ for name in TORCHRUNS if os.name == "posix" else ():
 def evaluate_alone(checkpoint: Path, data: Path) -> tuple[float, float]:
     """Test loss and score of a checkpoint in this one process, one video at a time."""
     words = ["--checkpoint", str(checkpoint), "--num_workers", "0", "--batch_size", "1"]
-    device = torch.device("cpu")
-    found = check_model_prediction.load_model(check_model_prediction.parse_arguments(words), device)
+    options, device = check_model_prediction.parse_arguments(words), torch.device("cpu")
+    found = check_model_prediction.load_model(options, device)
     labelled = videos.label_videos(videos.find_videos(str(data / "jpegs")), found.action_names)
-    dataset = MODULES[found.name].make_dataset(
-        found.args, [video for video in labelled if found.sides[video.name] == "test"])
-    loader = functions.make_loader(dataset, found.args, shuffle=False)
-    assert len(loader) == len(TORCHRUNS[found.name][1])
+    tested = [video for video in labelled if found.sides[video.name] == "test"]
+    loader = functions.make_loader(MODULES[found.name].make_dataset(found.args, tested), found.args, False)
     return functions.evaluate(found.model, device, loader, found.args.clips)
 
 
