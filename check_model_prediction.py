@@ -332,12 +332,12 @@ def size_of(path: str) -> int:
 
 def report_other_rates(options, trained: Trained, listed: list[videos.Video], sides: list[str]) -> None:
     """Print how many new videos have another frame rate than the training's."""
-    new = [video.path for video, side in zip(listed, sides, strict=True) if side == "new"]
-    others = sum(bool(fit_frame_rate(trained, path, options)[1]) for path in new)
-    if others:
-        runs.report("Rate", f"{others:,} of {len(new):,} new videos have another frame rate than the "
-                    "training's: movements look faster or slower. For a higher rate use --skip_frame, or "
-                    "--video")
+    notes = [fit_frame_rate(trained, video.path, options)[1]
+             for video, side in zip(listed, sides, strict=True) if side == "new"]
+    if any(notes):
+        runs.report("Rate", f"{sum(map(bool, notes)):,} of {len(notes):,} new videos have another frame rate "
+                    "than the training's: movements look faster or slower. If it is higher, use --skip_frame "
+                    "(--video does so by itself)")
 
 
 # ------------------------------------------------------------------------------ 4. Any video
@@ -571,39 +571,28 @@ def draw_probabilities(axes: Axes, table: pd.DataFrame, seconds: float, parts: S
     axes.grid(alpha=0.3)
 
 
-REPORTED_LETTERS = set()
+# for letters that Matplotlib's own font lacks: Chinese, Japanese, Korean, Indian, Thai
+FONTS = ("Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans Devanagari", "Noto Sans Thai", "Microsoft YaHei",
+         "Malgun Gothic", "Nirmala UI", "Leelawadee UI", "Hiragino Sans GB", "Arial Unicode MS")
 
 
 def fit_fonts(texts: list[str]) -> dict[str, str]:
-    """Let Matplotlib use installed fonts that have the letters of these texts.
+    """Let Matplotlib use those of FONTS that are installed.
 
     Returns {text: what to show}: letters that no font has are written as \\u8d70, and reported.
     """
-    missing = {letter for text in texts for letter in text if letter.isprintable() and not letter.isspace()}
-    families = list(matplotlib.rcParams["font.family"])
-    for family in families:
-        missing -= letters_of(font_manager.findfont(font_manager.FontProperties(family=[family])))
-    for path in font_manager.findSystemFonts() if missing else []:  # also those installed lately
-        found = missing & letters_of(path)
-        if found:
-            font_manager.fontManager.addfont(path)
-            families.append(font_manager.FontProperties(fname=path).get_name())
-            missing -= found
+    installed = [font for font in FONTS if font in font_manager.get_font_names()]
+    families = [*dict.fromkeys([*matplotlib.rcParams["font.family"], *installed])]
     matplotlib.rcParams["font.family"] = families
-    if missing - REPORTED_LETTERS:
-        REPORTED_LETTERS.update(missing)
-        runs.report("Fonts", f"no installed font has {runs.abbreviate(sorted(missing))}: install a Noto "
-                    "font, for example Noto Sans CJK for Chinese, Japanese and Korean")
+    missing = {letter for text in texts for letter in text if letter.isprintable() and not letter.isspace()}
+    for family in families:
+        font = font_manager.get_font(font_manager.findfont(font_manager.FontProperties(family=[family])))
+        missing -= set(map(chr, font.get_charmap()))
+    if missing:
+        runs.report("Fonts", f"no font has {runs.abbreviate(sorted(missing))}: install a Noto font, for "
+                    f"example {FONTS[0]}, and delete {matplotlib.get_cachedir()}")
     escaped = {ord(letter): letter.encode("ascii", "backslashreplace").decode() for letter in missing}
     return {text: text.translate(escaped).encode("utf-8", "backslashreplace").decode() for text in texts}
-
-
-def letters_of(font_path: str) -> set[str]:
-    try:
-        font = font_manager.get_font(font_path)
-        return set(map(chr, font.get_charmap())) if font.scalable else set()
-    except Exception:  # a damaged font, or one of another kind
-        return set()
 
 
 def main():

@@ -243,16 +243,10 @@ def make_loader(dataset: Dataset, args: argparse.Namespace, shuffle: bool) -> Da
 
 
 def open_loader(dataset: Dataset, batch_size: int, sampler, num_workers: int) -> DataLoader:
-    """Return a DataLoader. Raises InputError if processes are asked for where there is no shared memory."""
-    if num_workers:
-        try:
-            torch.empty(1 << 20).share_memory_()  # more than a container with little of it has
-            for part in dataset.datasets if isinstance(dataset, ConcatDataset) else [dataset]:
-                if isinstance(part, Dataset_CRNN):
-                    part.notes.share_memory_()
-        except (RuntimeError, OSError) as error:
-            raise InputError(f"processes that read videos need shared memory ({first_line(error)}): use "
-                             "--num_workers 0") from error
+    """Return a DataLoader whose processes share the notes of the data set."""
+    for part in dataset.datasets if isinstance(dataset, ConcatDataset) else [dataset]:
+        if num_workers and isinstance(part, Dataset_CRNN):
+            part.notes.share_memory_()
     # forked in 0.4 s; by a fork server, as Python 3.14 does, each would import torch anew, in 7 s and more
     context = "fork" if num_workers and sys.platform == "linux" else None
     return DataLoader(dataset, batch_size, sampler=sampler, num_workers=num_workers,
@@ -279,7 +273,7 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class Normalize(nn.Module):
-    """uint8 0..255, channels in dim 1, to normalised float32; a float clip is taken as already normalised."""
+    """uint8 0..255 to normalised float32; floats stay as they are. The mean is of dim -3, or one for all."""
 
     def __init__(self, mean: tuple, std: tuple, input: str = "frames"):
         super().__init__()
@@ -406,7 +400,7 @@ def load_resnet152(weights: str) -> nn.Module:
 
 
 # The original calls its encoder once a frame, and each call moves BatchNorm's running statistics by 0.01.
-# Here the 28 frames of a clip make one call: to move the statistics as fast takes 1 - 0.99^28.
+# Here the frames of a clip make one call: to move the statistics as fast takes 1 - 0.99^28 if they are 28.
 BN_MOMENTUM = 1 - 0.99**28
 
 
@@ -551,14 +545,14 @@ def predict(model, device, loader, clips: int = 1, text: str = "Predict"):
     model.eval()
     if TORCHRUN:
         model = model.module  # DistributedDataParallel would wait for processes that have fewer batches
-        for buffer in model.buffers():  # each has BatchNorm statistics of its own: take those that are saved
+        for buffer in model.buffers():  # BatchNorm's, which differ since the last step: take the saved ones
             dist.broadcast(buffer, 0)
     log_probabilities, labels = [], []
     for X, y in progress_bar(loader, text):
         X = X.to(device, non_blocking=True)
         logits = model(X.flatten(0, 1) if clips > 1 else X)  # (N*clips, K)
-        each = logits.double().log_softmax(1).view(len(y), clips, -1)  # (N, clips, K)
-        log_probabilities.append(each.logsumexp(1).sub(math.log(clips)).cpu())  # (N, K)
+        probabilities = logits.double().softmax(1).view(len(y), clips, -1)  # (N, clips, K)
+        log_probabilities.append(probabilities.mean(1).log().cpu())  # (N, K)
         labels.append(y)
     report_short_videos(getattr(loader, "dataset", None))
     if not labels:  # more processes than videos
@@ -694,7 +688,9 @@ def write_arrays(args: argparse.Namespace, device, datasets: list[Dataset_CRNN],
     if encoder:
         extract = Features(encoder).eval()
         extract = extract if TORCHRUN else nn.DataParallel(extract)
-    flag = "--no-cache_features" if encoder else "--cache_gb 0"
+    folder, flag = paths[0].parent, "--no-cache_features" if encoder else "--cache_gb 0"
+    with user_file(folder):
+        folder.mkdir(exist_ok=True)
     done, bar = iter(missing), progress_bar(missing, "Videos read")
     for X, y in loader:
         X = X if args.clips > 1 else X[:, None]  # (N, clips, ...)
@@ -702,7 +698,11 @@ def write_arrays(args: argparse.Namespace, device, datasets: list[Dataset_CRNN],
             features = extract(X.to(device, non_blocking=True).flatten(0, 1))  # (N*clips, T, 2048)
             X = features.half().cpu().unflatten(0, X.shape[:2])  # (N, clips, T, 2048)
         for arrays in X:
-            write_array(paths[next(done)], arrays.numpy(), flag)
+            try:
+                with atomic_file(paths[next(done)]) as file:
+                    np.save(file, arrays.numpy())
+            except InputError as error:
+                raise InputError(f"{error}\nOr delete {folder} and add {flag}") from error
         bar.update(len(y))
     bar.close()
     if TORCHRUN:
@@ -712,16 +712,6 @@ def write_arrays(args: argparse.Namespace, device, datasets: list[Dataset_CRNN],
                              f"--save_model_path and --data_path. Or add {flag}")
     for dataset in datasets:
         report_short_videos(dataset)
-
-
-def write_array(path: Path, array: np.ndarray, flag: str) -> None:
-    try:
-        with user_file(path.parent):
-            path.parent.mkdir(exist_ok=True)
-        with atomic_file(path) as file:
-            np.save(file, array)
-    except InputError as error:
-        raise InputError(f"{error}\nOr delete {path.parent} and add {flag}") from error
 
 
 # ------------------------------------------------------------------------------ 5. Short, unreadable videos

@@ -178,21 +178,12 @@ def explain(error: Exception) -> str:
         return re.split(r"(?:InputError|UnreadableVideo): ", str(error))[-1].strip()
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return OUT_OF_MEMORY
-    if isinstance(error, BrokenPipeError) and output_is_closed():
+    if isinstance(error, BrokenPipeError):  # nobody reads the output, as after "| head"
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python writes to it at exit
         return "the program that reads the output has ended"
     # of a worker's error only the last line is its message, the others are its traceback
     message = str(error).strip().rpartition("\n")[2]
     return next((text for part, text in KNOWN_ERRORS.items() if part in message), "")
-
-
-def output_is_closed() -> bool:
-    """Return whether nobody reads the output, as after "| head"."""
-    try:
-        print(flush=True)
-        return False
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python writes to it at exit
-        return True
 
 
 def end_process(message: str, status: int) -> None:
@@ -285,10 +276,9 @@ def atomic_file(path: str | Path):
 def replace(temporary: str | Path, path: str | Path) -> None:
     """Call os.replace; wait while another program has the file open, which blocks it on Windows."""
     for seconds in (0.1, 1, 10):
-        try:
+        with contextlib.suppress(PermissionError):
             return os.replace(temporary, path)
-        except PermissionError:
-            time.sleep(seconds)
+        time.sleep(seconds)
     os.replace(temporary, path)
 
 
@@ -314,6 +304,12 @@ def open_output_folder(args: argparse.Namespace, name: str) -> Iterator[None]:
         if others:
             raise InputError(f"{folder} holds {min(others)}: choose another --save_model_path")
         epochs = saved_epochs(folder, name)
+        if TORCHRUN:
+            seen = [0] * WORLD_SIZE
+            dist.all_gather_object(seen, max(epochs, default=0))
+            if len(set(seen)) > 1:
+                raise InputError(f"the processes find epochs {seen} in --save_model_path: it must be a "
+                                 "folder that all machines share")
         if epochs and not args.resume:
             raise InputError(f"{folder} holds {name}_epoch{epochs[-1]}.pth: continue with --resume, or start "
                              "again with another --save_model_path")
@@ -453,19 +449,8 @@ def resume_training(args: argparse.Namespace, parameters: dict, name: str, model
                     data_record: dict) -> dict:
     """Load the last undamaged epoch of save_model_path, else the weights of start_from. Return the history.
 
-    Raises InputError if the run had other parameters or videos, or if torchrun's processes find other epochs.
+    Raises InputError if the run had other parameters or videos.
     """
-    history = load_last_epoch(args, parameters, name, model, optimizer, data_record)
-    if TORCHRUN:
-        epochs = [0] * WORLD_SIZE
-        dist.all_gather_object(epochs, len(history["test_loss"]))
-        if len(set(epochs)) > 1:
-            raise InputError(f"the processes find epochs {epochs} in --save_model_path: it must be a folder "
-                             "that all machines share")
-    return history
-
-
-def load_last_epoch(args, parameters: dict, name: str, model, optimizer, data_record: dict) -> dict:
     folder = Path(args.save_model_path)
     epochs = saved_epochs(folder, name)
     for epoch in reversed(epochs):
@@ -511,7 +496,7 @@ def refuse_changes(args: argparse.Namespace, saved: dict, checkpoint: dict, data
         if changed and saved["split"] != args.split:
             changed.insert(0, f"--split {saved['split']} -> {args.split}")
     if changed:
-        raise InputError(f"{path} was trained with other parameters or data ({', '.join(changed)}): "
+        raise InputError(f"{path} is of a run with other parameters or data ({', '.join(changed)}): "
                          "use the same again, or choose another --save_model_path")
 
 
