@@ -43,6 +43,7 @@ from functions import (  # noqa: E402
     make_loader,
     name_unreadable_videos,
     predict,
+    resize,
     select_frames,
     spread_clips,
 )
@@ -448,6 +449,18 @@ def predict_clips(trained: Trained, args: argparse.Namespace, path: str, device)
     table.attrs = dict(seconds=times[-1], timed=timed, lacks=max(0, numbers[-1] - count))
     chosen = np.linspace(0, len(seen) - 1, min(12, len(seen))).round().astype(int)
     return table, [(times[number - 1], number) for number in np.array(sorted(seen))[chosen].tolist()]
+
+
+def make_clip(trained: Trained, frames: np.ndarray) -> torch.Tensor:
+    """Make a batch of one clip of the model's size from your own frames, uint8 (T, H, W, C).
+
+    They count as a video: the clip starts at begin_frame, and holds the last one if there are too few.
+    Differences need one frame more than the clip has.
+    """
+    dataset = importlib.import_module(SCRIPTS[trained.name]).make_dataset(trained.args, [])
+    numbers = [min(number, len(frames)) for number in dataset.add_next(dataset.frame_numbers)]
+    images = resize(((number, frames[number - 1]) for number in numbers), dataset.img_x, dataset.img_y)
+    return dataset.arrange(torch.stack([image for _, image in images]))[None]
 
 
 def print_prediction(table: pd.DataFrame, name: str, note: str) -> None:
