@@ -459,6 +459,18 @@ def predict_clips(trained: Trained, args: argparse.Namespace, path: str, device)
     return table, [(times[number - 1], number) for number in np.array(sorted(seen))[chosen].tolist()]
 
 
+def make_clip(trained: Trained, images: np.ndarray) -> torch.Tensor:
+    """Make a batch of one clip of the model's size from your own images, uint8 (T, H, W, C).
+
+    They count as a video: the clip starts at begin_frame, and holds the last one if there are too few.
+    Differences need one image more than the clip has.
+    """
+    dataset = import_script(trained.name).make_dataset(trained.args, [])
+    numbers = [min(number, len(images)) for number in dataset.add_next(dataset.frame_numbers)]
+    X = [functions.resize(images[number - 1], dataset.img_x, dataset.img_y) for number in numbers]
+    return dataset.arrange(torch.stack(X))[None]
+
+
 def print_prediction(table: pd.DataFrame, path: str, note: str) -> None:
     """Print the five most likely actions of a video, by the mean of its clips, then the best of each clip."""
     clips, seconds = table.drop_duplicates(["start", "end"]), table.attrs["seconds"]

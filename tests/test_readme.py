@@ -3,10 +3,12 @@ import re
 import shlex
 from pathlib import Path
 
+import pandas
 import pytest
 
 import videos
-from conftest import REPO, SCRIPTS, run, run_here, tree
+from conftest import REPO, SCRIPTS, predict, run, run_here, train, tree
+from frames import read_frames
 
 README = (REPO / "README.md").read_text(encoding="utf-8")
 COMMANDS = [*SCRIPTS.values(), REPO / "check_model_prediction.py"]
@@ -104,9 +106,27 @@ def test_every_recipe_is_tested():
     assert all(any(part.partition("|")[0] in title for part in LISTS) for title in RECIPES), RECIPES
 
 
-def test_its_snippet_loads_a_model(trained):
-    checkpoint = trained("CRNN") / "CRNN_epoch2.pth"
-    exec(SNIPPETS[1].replace("CRNN/model_ckpt/CRNN_epoch8.pth", checkpoint.as_posix()), {})
+@pytest.mark.filterwarnings("ignore")  # of torch.export, about the LSTM
+@pytest.mark.parametrize("model, flags", [("Conv3D", "--input both"), ("CRNN", "--input differences"),
+                                          ("ResNetCRNN", None)])
+def test_in_your_own_program_a_model_and_its_export_say_the_same(model, flags, trained, small_data, tmp_path,
+                                                                 monkeypatch):
+    monkeypatch.chdir(tmp_path)  # where the snippet writes
+    if flags:
+        train(model, small_data, tmp_path, *flags.split(), "--epochs", "1")
+    checkpoint = max((tmp_path if flags else trained(model)).glob(f"{model}_epoch*.pth")).as_posix()
+    video = str(small_data / "jpegs" / "v_Punch_g03_c01")
+    own = {"images": [pixels for _, pixels in read_frames(video, list(range(1, 13)))]}
+    [code] = [snippet for snippet in SNIPPETS if "import check_model_prediction" in snippet]
+    for theirs, ours in (("CRNN/model_ckpt/CRNN_epoch8.pth", checkpoint),
+                         ("numpy.zeros((28, 240, 320, 3), numpy.uint8)", "numpy.array(images)")):
+        assert code.count(theirs) == 1
+        code = code.replace(theirs, ours)
+    exec(code if flags else code.split("torch.export")[0], own)  # to export a ResNet takes a minute
+    predict("--checkpoint", checkpoint, "--video", video, "--csv", "table.csv")
+    expected = pandas.read_csv("table.csv").set_index("action")["probability"][own["trained"].action_names]
+    for found in (own["probabilities"], own["logits"].softmax(1)[0] if flags else own["probabilities"]):
+        assert found.tolist() == pytest.approx(expected.tolist(), abs=1e-6)
 
 
 def test_its_recipe_makes_parts_of_predicted_clips(tmp_path, monkeypatch):

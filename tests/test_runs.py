@@ -95,7 +95,8 @@ def test_it_runs_from_any_folder_and_a_folder_taken_away_still_trains(small_data
 
 DEFAULTS = {  # as the original tutorial has them; what came later means "as before"
     "common": dict(split="random", seed=42, begin_frame=1, end_frame=29, skip_frame=1, clips=1, cache_gb=10,
-                   input="frames", augment="none", lr_schedule="constant", start_from="none", keep_all_epochs=False),
+                   input="frames", augment="none", lr_schedule="constant", start_from="none",
+                   keep_all_epochs=False),
     "Conv3D": dict(img_x=256, img_y=342, channels=3, epochs=15, batch_size=30, learning_rate=1e-4,
                    dropout=0.2),
     "CRNN": dict(img_x=224, img_y=224, epochs=120, batch_size=30, learning_rate=1e-4, dropout=0.3),
