@@ -441,7 +441,7 @@ class DecoderRNN(nn.Module):
 
 
 class CRNN(nn.Module):
-    """An encoder of frames and a decoder of their sequence: (N, T, 3, H, W) -> logits (N, K)."""
+    """An encoder of frames and a decoder of their sequence: (N, T, C, H, W) -> logits (N, K)."""
 
     def __init__(self, encoder: nn.Module, decoder: DecoderRNN):
         super().__init__()
