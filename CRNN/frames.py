@@ -17,6 +17,7 @@ import errno
 import io
 import math
 import os
+import platform
 import re
 import struct
 import warnings
@@ -27,6 +28,7 @@ from itertools import chain, islice
 
 import av
 import numpy as np
+import PIL
 from av.stream import Disposition
 from av.video.reformatter import VideoReformatter
 from PIL import ExifTags, Image
@@ -40,6 +42,7 @@ warnings.filterwarnings("ignore", module="PIL")  # of damaged EXIF data, from ev
 
 Part = tuple[float, float]  # seconds: the frames of a file from the first on and before the second
 WHOLE = (0.0, math.inf)
+VERSIONS = f"Python {platform.python_version()}, av {av.__version__}, Pillow {PIL.__version__}"
 TOLERANCE = 0.0005  # seconds: times in tables are rounded to milliseconds
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff")
 IMAGE_FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF")

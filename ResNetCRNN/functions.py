@@ -20,32 +20,20 @@ import inspect
 import math
 import multiprocessing
 import os
-import platform
 import signal
 import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-import av
 import numpy as np
-import PIL
 import torch
 import torch.distributed as dist
 import torch.nn as nn
 import torch.nn.functional as F
 from torch.utils.data import ConcatDataset, DataLoader, Dataset, DistributedSampler
 
-from frames import (
-    WHOLE,
-    Part,
-    UnreadableVideo,
-    estimate_frames,
-    explain_damage,
-    list_images,
-    read_frames,
-    reading,
-)
+from frames import VERSIONS, UnreadableVideo, estimate_frames, explain_damage, list_images, read_frames, reading
 from runs import (
     RANK,
     TORCHRUN,
@@ -86,7 +74,7 @@ def resize(pixels: np.ndarray, img_x: int, img_y: int) -> torch.Tensor:
 
 
 def read_clips(path: str, clips: list[list[int]], img_x: int, img_y: int, channels: int = 3,
-               part: Part = WHOLE) -> Iterator[tuple[torch.Tensor, list[int], int]]:
+               part: tuple[float, float] = (0, math.inf)) -> Iterator:
     """Read clips of a video, given by their frame numbers and ordered by time. The video is decoded once.
 
     Yields, for each clip:
@@ -273,7 +261,7 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class Normalize(nn.Module):
-    """uint8 0..255 to normalised float32; floats stay as they are. The mean is of dim -3, or one for all."""
+    """uint8 0..255, channels in dim 1, to normalised float32; a float clip counts as already normalised."""
 
     def __init__(self, mean: tuple, std: tuple, input: str = "frames"):
         super().__init__()
@@ -466,7 +454,7 @@ class DecoderRNN(nn.Module):
 
 
 class CRNN(nn.Module):
-    """An encoder of frames and a decoder of their sequence: (N, T, 3, H, W) -> logits (N, K)."""
+    """An encoder of frames and a decoder of their sequence: (N, T, C, H, W) -> logits (N, K)."""
 
     def __init__(self, encoder: nn.Module, decoder: DecoderRNN):
         super().__init__()
@@ -747,19 +735,19 @@ def name_unreadable_videos(args: argparse.Namespace, videos: list[Video]) -> Ite
             try:
                 dataset[index]
             except UnreadableVideo as error:
-                errors[videos[index].path] = str(error)
+                errors[index] = str(error)
         if not errors:  # it can be read now
             raise
         first = next(iter(errors.values()))
         if len(errors) == len(videos) > 1:
             raise InputError(f"none of the {len(videos):,} videos can be read. {first}\nThis may be the "
-                             f"installation (Python {platform.python_version()}, av {av.__version__}, Pillow "
-                             f"{PIL.__version__}): pip install -r requirements.txt") from None
-        message = (f"{len(errors):,} of {len(videos):,} videos cannot be read: {abbreviate(list(errors))}\n"
+                             f"installation ({VERSIONS}): pip install -r requirements.txt") from None
+        paths = list(dict.fromkeys(videos[index].path for index in errors))  # of parts of one file once
+        message = (f"{len(errors):,} of {len(videos):,} videos cannot be read: {abbreviate(paths)}\n"
                    f"The first: {first}. Replace them, or move them out of --data_path")
         output = Path(args.save_model_path) / "unreadable_videos.txt"
         with contextlib.suppress(InputError):  # a folder that cannot be written to
             with atomic_file(output) as file:
-                file.write("".join(f"{path}\n" for path in errors).encode("utf-8", "surrogateescape"))
+                file.write("".join(f"{path}\n" for path in paths).encode("utf-8", "surrogateescape"))
             message += f"; {output} names all of them"
         raise InputError(message) from None

@@ -147,8 +147,6 @@ def test_training_draws_a_clip_of_each_video_anew_and_a_test_takes_all(tmp_path)
     assert [X.shape for X, _ in make_loader(dataset, args, False)] == [(2, 3, 10, 3, 16, 16)] * 6
 
 
-# ------------------------------------------------------------------------------ frames and differences
-
 MOTIONS = {  # frames of one brightness each, a clip's numbers, its differences
     "one frame more than the clip": ([10, 12, 12, 7, 9], [1, 2, 3, 4], [130, 128, 123, 130]),
     "as long as the clip: nothing follows the last": ([10, 12, 12, 7], [1, 2, 3, 4], [130, 128, 123, 128]),
@@ -164,17 +162,16 @@ def test_a_difference_is_the_next_frame_of_the_clip_minus_this_one(case, channel
     values, numbers, expected = MOTIONS[case]
     for number, value in enumerate(values, start=1):
         Image.new("RGB", (20, 20), (value,) * 3).save(tmp_path / f"{number}.png")
-    video, clips = Video("Bend/1", str(tmp_path), "Bend", ""), {}
+    clips = {}
     for how in ("frames", "differences", "both"):
-        dataset = Dataset_CRNN([video], numbers, 16, 16, channels, input=how)
-        clips[how], _ = dataset[0]
-        assert dataset.ends[0] == 0  # it does not count as short
-        assert torch.equal(Dataset_3DCNN([video], numbers, 16, 16, channels, input=how)[0][0].transpose(0, 1),
-                           clips[how])
-    assert clips["differences"].shape == (len(numbers), channels, 16, 16)
-    assert clips["differences"].dtype == torch.uint8
-    assert (clips["differences"] == torch.tensor(expected).view(-1, 1, 1, 1)).all()
-    assert torch.equal(clips["both"], torch.cat([clips["frames"], clips["differences"]], dim=1))
+        sets = [cls([Video("Bend/1", str(tmp_path), "Bend", "")], numbers, 16, 16, channels, input=how)
+                for cls in (Dataset_CRNN, Dataset_3DCNN)]
+        clips[how] = sets[0][0][0]
+        assert torch.equal(sets[1][0][0].transpose(0, 1), clips[how])
+        assert sets[0].ends[0] == 0  # it does not count as short
+    differences = torch.tensor(expected, dtype=torch.uint8).view(-1, 1, 1, 1).expand(-1, channels, 16, 16)
+    assert torch.equal(clips["differences"], differences)
+    assert torch.equal(clips["both"], torch.cat([clips["frames"], differences], dim=1))
 
 
 # ------------------------------------------------------------------------------ short and broken videos

@@ -74,18 +74,16 @@ def normalised(clip):
     return (clip / 255 - mean.view(3, 1, 1)) / std.view(3, 1, 1)
 
 
-@pytest.mark.parametrize("mean, std", [((0.5,), (0.5,)), (functions.IMAGENET_MEAN, functions.IMAGENET_STD)])
+@pytest.mark.parametrize("mean, std", [((0.5,) * 3, (0.5,) * 3),
+                                       (functions.IMAGENET_MEAN, functions.IMAGENET_STD)])
 def test_differences_are_scaled_up_and_beside_them_frames_weigh_less(mean, std):
     clip = torch.randint(256, (2, 6, 5, 5), dtype=torch.uint8)
-    frames, differences = clip[:, :3], clip[:, 3:]
-    expected = {"frames": functions.Normalize(mean, std)(frames),
-                "differences": (differences / 255 - 0.5) / 0.15}
-    for how, X in (("frames", frames), ("differences", differences)):
-        torch.testing.assert_close(functions.Normalize(mean, std, how)(X), expected[how])
-    mean, std = ((values * 3)[:3] for values in (mean, std))
-    both = torch.cat([0.3 * expected["frames"], expected["differences"]], dim=1)
-    torch.testing.assert_close(functions.Normalize(mean, std, "both")(clip), both)
-    torch.testing.assert_close(functions.Normalize(mean, std, "both")(clip.unsqueeze(2)), both.unsqueeze(2))
+    frames = functions.Normalize(mean, std)(clip[:, :3])
+    differences = functions.Normalize(mean, std, "differences")(clip[:, 3:])
+    torch.testing.assert_close(differences, (clip[:, 3:] / 255 - 0.5) / 0.15)
+    both, expected = functions.Normalize(mean, std, "both"), torch.cat([0.3 * frames, differences], dim=1)
+    torch.testing.assert_close(both(clip), expected)
+    torch.testing.assert_close(both(clip.unsqueeze(2)), expected.unsqueeze(2))  # as Conv3D has it
 
 
 def test_the_encoder_equals_the_loop_over_frames_and_takes_bytes_as_well_as_floats():
