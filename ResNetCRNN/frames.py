@@ -167,7 +167,7 @@ def read_frame_folder(folder: str, frame_numbers: list[int], channels: int) -> I
             except DAMAGED_IMAGE as error:
                 if getattr(error, "errno", None):  # of the system
                     raise
-                pixels = ValueError(f"{images[number]}: {explain_damage(images[number], error)}")
+                pixels = ValueError(f"{images[number]}: {explain_file(images[number], error)}")
         yield number, pixels
 
 
@@ -290,7 +290,7 @@ def decoded_frames(container, stream) -> Iterator[tuple[float | None, av.VideoFr
         raise
     except av.FFmpegError as error:  # what follows cannot be read
         if frame is None and not damaged:
-            raise UnreadableVideo(f"{container.name}: {explain_damage(container.name, error)}") from error
+            raise UnreadableVideo(f"{container.name}: {explain_file(container.name, error)}") from error
     yield from damaged
 
 
@@ -345,7 +345,7 @@ def open_video(path: str) -> Iterator[tuple]:
             raise
         except av.FFmpegError as error:
             raise file.error or UnreadableVideo(f"{path} cannot be read as a video: "
-                                                f"{explain_damage(path, error)}") from error
+                                                f"{explain_file(path, error)}") from error
         with container:
             streams = [stream for stream in container.streams.video
                        if not stream.disposition & Disposition.attached_pic  # the cover picture of a song
@@ -384,7 +384,7 @@ def reading(path: str) -> Iterator[None]:
         raise
 
 
-def explain_damage(path: str, error: Exception) -> str:
+def explain_file(path: str, error: Exception) -> str:
     """Say in some words why a file cannot be read: what it is in place of a video, or the reader's words."""
     start = b"\0"
     if os.path.isfile(path):
