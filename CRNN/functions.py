@@ -18,11 +18,8 @@ import copy
 import hashlib
 import inspect
 import math
-import multiprocessing
 import os
-import signal
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -33,7 +30,7 @@ import torch.nn as nn
 import torch.nn.functional as F
 from torch.utils.data import ConcatDataset, DataLoader, Dataset, DistributedSampler
 
-from frames import VERSIONS, UnreadableVideo, estimate_frames, explain_file, list_images, read_frames, reading
+from frames import VERSIONS, UnreadableVideo, estimate_frames, explain_file, read_frames, reading, video_state
 from runs import (
     RANK,
     TORCHRUN,
@@ -46,6 +43,7 @@ from runs import (
     load_weights,
     progress_bar,
     report,
+    start_worker,
     user_file,
 )
 from videos import Video
@@ -241,18 +239,6 @@ def open_loader(dataset: Dataset, batch_size: int, sampler, num_workers: int) ->
                       persistent_workers=num_workers > 0, pin_memory=torch.cuda.is_available(),
                       worker_init_fn=start_worker, multiprocessing_context=context,
                       generator=torch.Generator())  # or starting workers would draw dropout's random numbers
-
-
-def start_worker(worker_id: int) -> None:
-    """Ignore Ctrl-C in a worker, because the main process stops its workers, and end when that ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    sys.excepthook = lambda *error: None  # or the thread that passes tensors prints an error
-    threading.Thread(target=end_with_main_process, daemon=True).start()
-
-
-def end_with_main_process() -> None:
-    multiprocessing.parent_process().join()  # the main process, also where a fork server started this one
-    os._exit(1)
 
 
 # ------------------------------------------------------------------------------ 2. Models
@@ -571,7 +557,8 @@ class KeptDataset(Dataset):
     def __init__(self, dataset: Dataset_CRNN, folder: Path):
         self.videos, self.clips = dataset.videos, dataset.clips
         numbers = dataset.add_next(dataset.frame_numbers)
-        self.paths = [folder / f"{video_state(video, numbers, self.clips)}.npy" for video in self.videos]
+        self.paths = [folder / f"{video_state(video.name, video.path, numbers, self.clips)}.npy"
+                      for video in self.videos]
 
     def __len__(self):
         return len(self.videos)
@@ -585,18 +572,6 @@ class KeptDataset(Dataset):
                 raise InputError(f"{self.paths[index]} is damaged: delete it to make it again") from error
         X = arrays if self.clips > 1 and clip is None else arrays[clip or 0]
         return torch.from_numpy(X.copy()), self.videos[index].label
-
-
-def video_state(video: Video, frame_numbers: list[int], clips: int) -> str:
-    """Return a hash that changes with the video: the name, and the size and time of its file or frames."""
-    paths = [video.path]
-    if os.path.isdir(video.path):
-        images = list_images(video.path)
-        used = {*frame_numbers, max(images, default=0)}  # a clip may hold the last one
-        paths = [path for number, path in images.items() if clips > 1 or number in used]
-    with user_file(video.path):
-        states = [(state.st_size, state.st_mtime_ns) for state in map(os.stat, sorted(paths))]
-    return hashlib.sha256(repr((video.name, states)).encode("utf-8", "surrogateescape")).hexdigest()[:32]
 
 
 class Features(nn.Module):

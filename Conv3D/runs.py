@@ -3,7 +3,7 @@
     1. Messages                InputError, report, user_file
     2. Parameters              parse_args
     3. Running a script        run, explain
-    4. Devices and processes   get_device, parallelize, join_processes
+    4. Devices and processes   get_device, parallelize, join_processes, start_worker
     5. Files                   atomic_file, open_output_folder
     6. Checkpoints             load_checkpoint, start_from, save_epoch, resume_training
     7. Progress                progress_bar, add_epoch, plot_curves, print_outcome, read_curves
@@ -14,13 +14,16 @@ The file is the same in Conv3D/, CRNN/ and ResNetCRNN/. Edit the one in Conv3D/ 
 import argparse
 import contextlib
 import math
+import multiprocessing
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 import tempfile
 import textwrap
+import threading
 import time
 import zipfile
 from collections.abc import Callable, Iterator
@@ -249,6 +252,18 @@ def join_processes() -> dist.Store:
     if RANK > 0:
         sys.stdout = open(os.devnull, "w", errors="backslashreplace")
     return store
+
+
+def start_worker(worker_id: int) -> None:
+    """Ignore Ctrl-C in a worker, because the main process stops its workers, and end when that ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sys.excepthook = lambda *error: None  # or the thread that passes tensors prints an error
+    threading.Thread(target=end_with_main_process, daemon=True).start()
+
+
+def end_with_main_process() -> None:
+    multiprocessing.parent_process().join()  # the main process, also where a fork server started this one
+    os._exit(1)
 
 
 # ------------------------------------------------------------------------------ 5. Files

@@ -4,7 +4,7 @@
     2. Frame folders           list_images
     3. Video files             read_video_file, decode
     4. Opening                 open_video, reading
-    5. Numbers and times       count_frames, estimate_frames, frame_times, frame_rate
+    5. Numbers and times       count_frames, frame_times, frame_rate, video_state
 
 A video is a file, a part of a file, or a folder of frames. Frames are numbered from 1. Seconds are those
 that a player shows: they begin at 0 with the file.
@@ -14,6 +14,8 @@ copy it to the others.
 """
 import contextlib
 import errno
+import functools
+import hashlib
 import io
 import math
 import os
@@ -34,7 +36,7 @@ from av.video.reformatter import VideoReformatter
 from PIL import ExifTags, Image
 from PIL.Image import Transpose
 
-from runs import OUT_OF_MEMORY, InputError, first_line, user_file
+from runs import OUT_OF_MEMORY, InputError, first_line, report, user_file
 
 warnings.filterwarnings("ignore", module="PIL")  # of damaged EXIF data, from every worker in every epoch
 
@@ -463,8 +465,48 @@ def frame_rate(path: str) -> float | None:
     return None
 
 
+def usual_frame_rate(paths: list[str]) -> float | None:
+    """Return the most common frame rate of up to 100 files, None if there is none. Report other rates."""
+    files = list(filter(os.path.isfile, paths))
+    rates = list(filter(None, map(frame_rate, files[::math.ceil(len(files) / 100) or 1])))
+    # phones write 29.4, 29.7, ...: near ones count as one
+    usual = max(rates, key=lambda rate: sum(abs(rate - other) < 1 for other in rates), default=None)
+    unusual = sum(not 2 / 3 < rate / usual < 1.5 for rate in rates)
+    if unusual:
+        report("Rate", f"{unusual:,} of {len(rates):,} training files checked do not have the usual "
+               f"{usual:.0f} frames per second: movements in them look faster or slower")
+    return usual
+
+
+@functools.cache
+def file_seconds(path: str) -> float:
+    """Return how long a video file is, as its header says; infinity if that is unknown."""
+    with contextlib.suppress(UnreadableVideo), open_video(path) as (container, _):
+        return container.duration / av.time_base if container.duration else math.inf
+    return math.inf
+
+
 def is_hdr(path: str) -> bool:
     """Return whether a file is HDR video (PQ or HLG), which looks pale here."""
     with contextlib.suppress(UnreadableVideo), open_video(path) as (_, stream):
         return stream.codec_context.color_trc in (16, 18)
     return False
+
+
+def video_state(name: str, path: str, frame_numbers: list[int], clips: int) -> str:
+    """Return a hash that changes with the video: the name, and the size and time of its file or frames."""
+    paths = [path]
+    if os.path.isdir(path):
+        images = list_images(path)
+        used = {*frame_numbers, max(images, default=0)}  # a clip may hold the last one
+        paths = [image for number, image in images.items() if clips > 1 or number in used]
+    with user_file(path):
+        states = [(state.st_size, state.st_mtime_ns) for state in map(os.stat, sorted(paths))]
+    return hashlib.sha256(repr((name, states)).encode("utf-8", "surrogateescape")).hexdigest()[:32]
+
+
+def hash_file(path: str) -> str:
+    """Return size and hash of a file, or where a folder lies. 16 MB tell even long videos apart."""
+    with contextlib.suppress(OSError), open(path, "rb") as file:
+        return f"{os.path.getsize(path)} {hashlib.sha256(file.read(1 << 24)).hexdigest()}"
+    return os.path.realpath(path)

@@ -13,7 +13,6 @@ This file is the same in Conv3D/, CRNN/ and ResNetCRNN/. Edit the one in Conv3D/
 """
 import argparse
 import contextlib
-import hashlib
 import io
 import math
 import os
@@ -33,7 +32,7 @@ import numpy as np
 import torch.distributed as dist
 from PIL import Image
 
-from frames import IMAGE_SUFFIXES, find_series, frame_path, frame_rate
+from frames import IMAGE_SUFFIXES, file_seconds, find_series, frame_path, hash_file, is_hdr, usual_frame_rate
 from runs import RANK, TORCHRUN, InputError, abbreviate, first_line, join_counts, replace, report, user_file
 
 # ------------------------------------------------------------------------------ 1. Finding videos
@@ -221,6 +220,8 @@ def videos_in_table(path: str) -> Iterator[Video]:
         if not os.path.exists(file):
             missing.append(f"{line}: {video}")
             continue
+        if start > 0 and start >= file_seconds(file):
+            raise InputError(f"{path}, {line}: start {times[0]} is behind the end of {video}")
         name = unicodedata.normalize("NFC", without_suffix(Path(video).as_posix()))
         base = name.rpartition("/")[2]
         name = recordings.setdefault(os.path.realpath(file), base if VIDEO_NAME.fullmatch(base) else name)
@@ -472,7 +473,8 @@ def load_videos(args: argparse.Namespace) -> Data:
     chance = max(1 / len({video.action for video in videos}), largest / len(test))
     print_split(args.split, train, test, chance)
     print_copies(train, test)
-    return Data(train, test, action_names, usual_frame_rate(train), chance)
+    report_hdr(train)
+    return Data(train, test, action_names, usual_frame_rate([video.path for video in train]), chance)
 
 
 def print_videos(args: argparse.Namespace, videos: list[Video], action_names: list[str]) -> None:
@@ -542,24 +544,14 @@ def print_copies(train: list[Video], test: list[Video]) -> None:
         report("", f"The same file under two actions: {abbreviate(mixed)}. Each video has one action")
 
 
-def hash_file(path: str) -> str:
-    """Return size and hash of a file, or where a folder lies. 16 MB tell even long videos apart."""
-    with contextlib.suppress(OSError), open(path, "rb") as file:
-        return f"{os.path.getsize(path)} {hashlib.sha256(file.read(1 << 24)).hexdigest()}"
-    return os.path.realpath(path)
-
-
-def usual_frame_rate(videos: list[Video]) -> float | None:
-    """Return the most common frame rate of up to 100 files, None if there is none. Report other rates."""
-    files = list(dict.fromkeys(video.path for video in videos if os.path.isfile(video.path)))
-    rates = list(filter(None, map(frame_rate, files[::math.ceil(len(files) / 100) or 1])))
-    # phones write 29.4, 29.7, ...: near ones count as one
-    usual = max(rates, key=lambda rate: sum(abs(rate - other) < 1 for other in rates), default=None)
-    unusual = sum(not 2 / 3 < rate / usual < 1.5 for rate in rates)
-    if unusual:
-        report("Rate", f"{unusual:,} of {len(rates):,} training files checked do not have the usual "
-               f"{usual:.0f} frames per second: movements in them look faster or slower")
-    return usual
+def report_hdr(videos: list[Video]) -> None:
+    """Print how many of up to 100 files are HDR video, if any."""
+    files = [video for video in videos if os.path.isfile(video.path)]
+    files = files[::math.ceil(len(files) / 100) or 1]
+    hdr = Counter(video.action for video in files if is_hdr(video.path))
+    if hdr:
+        report("HDR", f"{hdr.total():,} of {len(files):,} training files checked are HDR video, pale here "
+               f"({join_counts(hdr)}): if only some actions are, the model may learn the colours")
 
 
 # ------------------------------------------------------------------------------ 5. Demo data
