@@ -427,15 +427,16 @@ def fit_frame_rate(trained: Trained, path: str, options) -> tuple[argparse.Names
     return args, rates + f"one frame in {n} is used"
 
 
-def predict_clips(trained: Trained, args: argparse.Namespace, path: str, device) -> tuple[pd.DataFrame, list]:
-    """Predict each of the clips that are spread over a video, one at a time.
+def predict_clips(trained: Trained, args: argparse.Namespace, path: str, device,
+                  part: tuple[float, float] = frames.WHOLE) -> tuple[pd.DataFrame, list]:
+    """Predict each of the clips that are spread over a video or a part of it, one at a time.
 
     Returns:
         a table: video, start, end (seconds), action and probability, a row for each clip and action, the most
         likely of a clip first; its attrs: "seconds" of the video, their "unit", "lacks": frames, for a clip
         [(second, frame number), ...] of at most 12 frames, spread evenly over those that the clips hold
     """
-    times, unit = frames.frame_times(path) if os.path.isfile(path) else [], "seconds"
+    times, unit = frames.frame_times(path, part) if os.path.isfile(path) else [], "seconds"
     count = len(times) or frames.count_frames(path)
     if not times:
         times = [number / (trained.frame_rate or 25) for number in range(max(1, count))]
@@ -443,7 +444,8 @@ def predict_clips(trained: Trained, args: argparse.Namespace, path: str, device)
     numbers = functions.select_frames(args)
     args.clips = min(args.clips, max(1, count - numbers[-1] + 1))  # or some would be the same
     clips = functions.spread_clips(numbers, args.clips, count)
-    dataset = import_script(trained.name).make_dataset(args, [videos.Video(path, path, "", "")])
+    video = videos.Video(path, path, "", "", start=part[0], end=part[1])
+    dataset = import_script(trained.name).make_dataset(args, [video])
     batches = ((X[None], torch.tensor([0])) for X, _ in dataset.read(0, clips))
     log_probabilities, _ = functions.predict(trained.model, device, batches)
     rows, seen = [], set()
@@ -454,7 +456,7 @@ def predict_clips(trained: Trained, args: argparse.Namespace, path: str, device)
             rows.append((path, times[start - 1], times[end - 1], trained.action_names[label],
                          float(probabilities[label])))
     table = pd.DataFrame(rows, columns=["video", "start", "end", "action", "probability"])
-    table.attrs = dict(seconds=times[-1], unit=unit, lacks=max(0, numbers[-1] - count))
+    table.attrs = dict(begin=part[0], seconds=times[-1], unit=unit, lacks=max(0, numbers[-1] - count))
     chosen = np.linspace(0, len(seen) - 1, min(12, len(seen))).round().astype(int)
     return table, [(times[number - 1], number) for number in np.array(sorted(seen))[chosen].tolist()]
 
@@ -516,10 +518,10 @@ def print_agreement(table: pd.DataFrame, parts: list[videos.Video], action_names
 # ------------------------------------------------------------------------------ 5. The picture
 
 
-def read_strip(path: str, moments: list) -> list[tuple[float, np.ndarray]]:
+def read_strip(path: str, moments: list, part: tuple[float, float] = frames.WHOLE) -> list[tuple]:
     """Read frames as small pictures: [(second, uint8 (H, W, 3)), ...]."""
     strip, seconds = [], {number: second for second, number in moments}
-    for number, pixels in frames.read_frames(path, sorted(seconds)):
+    for number, pixels in frames.read_frames(path, sorted(seconds), part=part):
         if isinstance(pixels, Exception):
             continue
         image = Image.fromarray(np.ascontiguousarray(pixels))
@@ -578,8 +580,8 @@ def draw_probabilities(axes: Axes, table: pd.DataFrame, seconds: float, parts: S
         letters = max(0, int(100 * length / seconds))  # that fit
         axes.text(part.start + length / 2, y, part.action[:letters], fontsize=8, ha="center", va="center")
     xlabel = table.attrs["unit"] + ("; below the curves: the labelled parts" if parts else "")
-    axes.set(xlim=(0, seconds), ylim=(-2 - 13 * len(ends), 102), yticks=range(0, 101, 20), xlabel=xlabel,
-             ylabel="probability (%)")
+    axes.set(xlim=(table.attrs.get("begin", 0), seconds), ylim=(-2 - 13 * len(ends), 102),
+             yticks=range(0, 101, 20), xlabel=xlabel, ylabel="probability (%)")
     axes.grid(alpha=0.3)
 
 

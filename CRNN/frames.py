@@ -441,9 +441,9 @@ def estimate_frames(path: str, part: Part = WHOLE) -> int:
     return count
 
 
-def frame_times(path: str) -> list[float]:
+def frame_times(path: str, part: Part = WHOLE) -> list[float]:
     """Return the seconds at which the frames of a file are shown. The file is decoded."""
-    times = np.array([seconds for _, seconds, _ in decode(path)])
+    times = np.array([seconds for _, seconds, _ in decode(path, part)])
     steps = np.diff(times)
     usual = np.median(steps[steps > 0]) if (steps > 0).any() else 0.04
     # the clock jumps in joined files and where a recorder was restarted; 10 seconds as in ffmpeg

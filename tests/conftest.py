@@ -51,13 +51,13 @@ def write_frames(folder: Path, images) -> None:
 
 
 def to_frame(image: np.ndarray) -> av.VideoFrame:
-    formats = {(2, "uint16"): "gray16le", (3, "uint16"): "rgb48le", (3, "uint8"): "rgb24"}
-    return av.VideoFrame.from_ndarray(np.ascontiguousarray(image), formats[image.ndim, image.dtype.name])
+    name = "rgb48le" if image.dtype == np.uint16 else {3: "rgb24", 4: "rgba"}[image.shape[2]]
+    return av.VideoFrame.from_ndarray(np.ascontiguousarray(image), name)
 
 
 def write_video(path: Path, images, codec: str = "mpeg4", pix_fmt: str = "", rate=25, times=None,
                 **options) -> Path:
-    """Write arrays (H, W, 3), or (H, W) if grey, as a video file. times: of frames, in milliseconds."""
+    """Write arrays (H, W, 3), or 4 with transparency, as a video file. times: of frames, in milliseconds."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=rate, options=options)

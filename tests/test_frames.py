@@ -188,6 +188,18 @@ def transparent(folder, images):
     return folder, shown
 
 
+def transparent_video(suffix: str, codec: str, pix_fmt: str):
+    """The left half is transparent, red below, and shown black."""
+    def make(folder, images):
+        shown = [image.copy() for image in images]
+        pictures = [np.dstack([image, np.full((48, 64), 255, np.uint8)]) for image in images]
+        for image, picture in zip(shown, pictures, strict=True):
+            image[:, :32], picture[:, :32] = 0, (255, 0, 0, 0)
+        return write_video(folder / f"film{suffix}", pictures, codec, pix_fmt, **{"auto-alt-ref": "0"}), shown
+
+    return make
+
+
 def numbered(pattern: str, first: int, *others: str):
     """A frame folder of other names than frame000001.jpg, ..., and images beside without a number."""
     def make(folder, images):
@@ -230,6 +242,9 @@ ODD = {  # each makes a video of the images in a folder, and returns it and what
     "B-frames": filmed(".mov", "libx264", bf="3"),
     ".gif": filmed(".gif", "gif", "rgb8"), ".mpg": filmed(".mpg", "mpeg2video"),
     ".wmv": filmed(".wmv", "wmv2"), ".flv": filmed(".flv", "flv"),
+    "transparent .webm": transparent_video(".webm", "libvpx-vp9", "yuva420p"),
+    "transparent .mov": transparent_video(".mov", "qtrle", "argb"),
+    "colours that no converter knows": filmed(".mp4", "libx264", **{"x264-params": "colormatrix=YCgCo"}),
     "frames turned by EXIF": exif_turned,
     "frames of all formats, progressive, CMYK": mixed_formats,
     "frames with transparency": transparent,
@@ -256,6 +271,50 @@ def test_the_frames_are_the_pictures_that_a_viewer_shows_and_as_many(tmp_path, m
     if path.is_file():
         times = frames.frame_times(str(path))
         assert len(times) == count and times == sorted(times)
+
+
+OPEN_GOP = {"bf": "3", "x264-params": "open-gop=1"}
+RECORDINGS = {  # suffix, codec, kind of its times, their beginning (seconds), options; are parts sought?
+    ".mp4": (".mp4", "libx264", 1, 0, OPEN_GOP, True),
+    ".mkv, its clock starts late": (".mkv", "libx264", 1, 80_000, OPEN_GOP, True),
+    ".ts, its clock starts late": (".ts", "libx264", 1, 80_000, OPEN_GOP, True),
+    ".webm, variable rate": (".webm", "libvpx-vp9", 2, 0, {"cpu-used": "8"}, True),
+    ".avi, MPEG-4": (".avi", "mpeg4", 0, 0, {}, True),
+    ".avi, H.264, pictures in another order": (".avi", "libx264", 0, 0, {"bf": "3"}, False),
+    ".mpg, few times": (".mpg", "mpeg2video", 0, 0, {"bf": "2"}, False),
+}
+
+
+@pytest.mark.parametrize("case", RECORDINGS)
+def test_a_part_has_the_frames_that_reading_through_shows_but_is_not_read_from_the_beginning(
+        tmp_path, monkeypatch, case):
+    suffix, codec, variable, begin, options, is_sought = RECORDINGS[case]
+    times = [1000 * begin + 40 * number + 17 * (variable == 2) * (number % 3) for number in range(200)]
+    path = str(write_video(tmp_path / f"film{suffix}", make_images(1, 200, 16, 16), codec, g="10",
+                           times=times if variable else None, **options))
+    whole = [(seconds, frame.to_ndarray()) for _, seconds, frame in frames.decode(path)]
+    times = [seconds for seconds, _ in whole]
+    assert len(times) == 200 and times[0] < 0.1
+    assert suffix == ".mpg" or np.allclose(times, frames.frame_times(path))
+    counts, decoded_frames = [], frames.decoded_frames
+
+    def counting(*source):
+        for entry in decoded_frames(*source):
+            counts.append(1)
+            yield entry
+
+    monkeypatch.setattr(frames, "decoded_frames", counting)
+    for part in ((0.3, 1.02), (3.001, 3.5), (6.5, 7.7), (7.9, 99)):
+        expected = [pixels for seconds, pixels in whole if part[0] <= seconds + 5e-4 < part[1]]
+        counts.clear()
+        found = list(frames.decode(path, part))
+        assert [number for number, *_ in found] == list(range(1, len(expected) + 1))
+        assert all(np.array_equal(frame.to_ndarray(), pixels)
+                   for (*_, frame), pixels in zip(found, expected, strict=True))
+        assert not is_sought or len(counts) < len(found) + 80  # a second or two: key frames, late beginnings
+        assert frames.estimate_frames(path, part) == len(found) or not is_sought
+    with pytest.raises(UnreadableVideo, match="no frame between seconds 50 and 60"):
+        list(frames.decode(path, (50, 60)))
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows forbids such names")
@@ -342,6 +401,13 @@ def test_times_go_on_where_the_clock_of_a_file_jumps(case, tmp_path):
     times = frames.frame_times(str(tmp_path / "joined.ts"))
     expected = [start + number / 25 for start in shown for number in range(12)]
     assert times == pytest.approx(expected, abs=1e-4)
+
+
+def test_hdr_is_known_by_its_transfer_function(tmp_path):
+    for transfer, expected in (("smpte2084", True), ("arib-std-b67", True), ("bt709", False)):
+        path = write_video(tmp_path / f"{transfer}.mp4", make_images(0, 3), "libx264",
+                           **{"x264-params": f"transfer={transfer}"})
+        assert frames.is_hdr(str(path)) == expected
 
 
 # ------------------------------------------------------------------------------ not a video, or the system
