@@ -184,8 +184,7 @@ def explain(error: Exception) -> str:
     if isinstance(error, BrokenPipeError):  # nobody reads the output, as after "| head"
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python writes to it at exit
         return "the program that reads the output has ended"
-    # of a worker's error only the last line is its message, the others are its traceback
-    message = str(error).strip().rpartition("\n")[2]
+    message = str(error).strip().rpartition("\n")[2]  # above it, an error from a worker has its traceback
     return next((text for part, text in KNOWN_ERRORS.items() if part in message), "")
 
 

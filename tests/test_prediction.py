@@ -479,7 +479,6 @@ FLAGS = {  # wrong flags, known before anything is predicted, and what the messa
     "unknown model": (["--model", "C3D"], ["--model", "Conv3D"]),
     "no folder for the list": (["--model", "CRNN", "--output", "none/a.pkl"], ["none/a.pkl"]),
     "no folder for a table": (["--model", "CRNN", "--video", "a.avi", "--csv", "none/a.csv"], ["none/a.csv"]),
-    "no folder for a picture": (["--model", "CRNN", "--video", "a", "--plot", "none/a.png"], ["none/a.png"]),
 }
 
 

@@ -691,17 +691,13 @@ def test_two_processes_train_as_one_and_test_each_video_once(model, small_data, 
     assert loss == pytest.approx(checkpoint["test_loss"], rel=rounding)
 
 
-NOT_SHARED = [  # a model, the one of two machines that has its run, what the one message says
+@posix
+@pytest.mark.parametrize("model, machine, words", [  # a model, the one of two machines that has its run
     ("CRNN", 0, "the processes find epochs [2, 0] in --save_model_path"),
     ("Conv3D", 1, "out1 holds Conv3D_epoch"),  # of the second process alone
-    ("CRNN", 2, "all machines must share --save_model_path and --data_path"),  # none: clips are kept on both
-]
-
-
-@posix
-@pytest.mark.parametrize("case", NOT_SHARED)
-def test_machines_that_do_not_share_a_folder_end_with_one_message(case, trained, small_data, tmp_path):
-    model, machine, words = case
+    ("CRNN", 2, "must share --save_model_path and --data_path")])  # none of them: clips are kept on both
+def test_without_a_shared_folder_machines_end_with_one_message(model, machine, words, trained, small_data,
+                                                               tmp_path):
     shutil.copytree(trained(model), tmp_path / f"out{machine}")
     command = shlex.join(arguments("CRNN", small_data, f"{tmp_path}/out", "--resume"))
     command = command.replace(f"{tmp_path}/out", f"{tmp_path}/out$RANK")
