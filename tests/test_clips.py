@@ -6,6 +6,7 @@ import random
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
@@ -14,7 +15,17 @@ from torchvision.transforms.functional import resize
 
 import frames
 import functions
-from conftest import ACTIONS, broken_frames, make_images, write_frames, write_video
+from conftest import (
+    ACTIONS,
+    assert_same_run,
+    broken_frames,
+    load,
+    make_images,
+    predict,
+    train,
+    write_frames,
+    write_video,
+)
 from frames import UnreadableVideo
 from functions import Dataset_3DCNN, Dataset_CRNN, KeptDataset, keep_arrays, make_loader, spread_clips
 from runs import InputError
@@ -254,8 +265,8 @@ def test_kept_clips_are_those_that_are_read_and_decoded_once(tmp_path, decoded, 
     assert len(decoded) == 1 and not torch.equal(new[0][0], kept[0][0][0])  # a changed file is read again
 
 
-@pytest.mark.parametrize("make, count, times", [(cut_without_reencoding, 7, 1),
-                                                (cut_before_a_key_frame, 10, 3)])
+@pytest.mark.parametrize("make, count, times", [(cut_without_reencoding, 7, 2),
+                                                (cut_before_a_key_frame, 10, 4)])
 def test_a_file_whose_packets_are_not_its_frames_is_counted_right(tmp_path, decoded, make, count, times):
     dataset = dataset_of(make(tmp_path, make_images(1, 20, 48, 64))[0], clips=3)
     kept, = keep(tmp_path, [dataset])
@@ -283,6 +294,38 @@ def test_nothing_is_kept_of_a_video_that_the_system_failed_to_read(tmp_path, mon
     next(tmp_path.glob("clips_*/*")).write_bytes(b"")
     with pytest.raises(InputError, match="npy is damaged: delete it"):
         [kept[0], kept[1]]
+
+
+# ------------------------------------------------------------------------------ parts of recordings
+
+
+def test_parts_of_recordings_train_to_the_last_bit_as_the_same_frames_in_folders(tmp_path):
+    """Whole recordings are held out, and a list knows the parts, also by other paths."""
+    rows = ["video,action,start,end"]
+    for day in range(4):
+        write_video(tmp_path / f"day{day}.mp4", make_images(day, 40), "libx264", g="9")
+        rows += [f"day{day}.mp4,{part}" for part in ("Bend,,0.48", "Wave,0:00.48,1.0", "Jump,1,")]
+    (tmp_path / "parts.csv").write_text("\n".join(rows))
+    found, rows = find_videos(str(tmp_path / "parts.csv")), ["video,action,source"]
+    for video in found:
+        pictures = frames.read_frames(video.path, range(1, 41), part=(video.start, video.end))
+        (tmp_path / video.name).mkdir()
+        for number, pixels in pictures:
+            Image.fromarray(pixels).save(tmp_path / video.name / f"{number}.png")
+        rows.append(f"{video.name},{video.action},{Path(video.path).stem}")
+    (tmp_path / "folders.csv").write_text("\n".join(rows))
+    for name in ("parts", "folders"):
+        train("Conv3D", tmp_path, tmp_path / name, "--data_path", tmp_path / f"{name}.csv", "--clips", "2",
+              "--action_name_path", "none")
+    assert_same_run(tmp_path / "parts", tmp_path / "folders", "Conv3D", 2)
+    tested = load(tmp_path / "parts" / "Conv3D_epoch2.pth")["test_videos"]
+    assert len(found) == 12 and len(tested) == 3 and len({name.split("@")[0] for name in tested}) == 1
+    (tmp_path / "new").mkdir()
+    rows = [f"{video.path},{video.action},{video.start},{video.end}".replace(",inf", ",") for video in found]
+    (tmp_path / "new" / "parts.csv").write_text("\n".join(["video,action,start,end", *rows]))
+    predict("--save_model_path", tmp_path / "parts", "--data_path", tmp_path / "new" / "parts.csv",
+            "--output", tmp_path / "list.pkl")
+    assert pd.read_pickle(tmp_path / "list.pkl")["split"].value_counts().to_dict() == {"train": 9, "test": 3}
 
 
 # ------------------------------------------------------------------------------ hundreds of damaged files
