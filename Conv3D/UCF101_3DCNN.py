@@ -84,8 +84,8 @@ DEMO = dict(
     split="group", end_frame=11, img_x=40, img_y=40, epochs=12, batch_size=16, learning_rate=2e-4,
 )
 FEW_VIDEOS = dict(
-    action_name_path="none", split="group", img_x=48, img_y=48, clips=5, input="both", augment="crop",
-    epochs=60, learning_rate=3e-4, lr_schedule="cosine",
+    action_name_path="none", split="group", end_frame=17, clips=5, img_x=64, img_y=64, input="both",
+    augment="crop", epochs=60, batch_size=10, learning_rate=3e-4, lr_schedule="cosine",
 )
 
 
