@@ -390,7 +390,7 @@ def test_frames_instead_of_kept_features_can_be_cropped(small_data, tmp_path):
 
 DEMOS = {  # shorter than the demo is: fewer epochs, and of CRNN every third frame
     "Conv3D": ["--epochs", "2"],
-    "CRNN": ["--epochs", "4", "--skip_frame", "3", "--learning_rate", "1e-3"],
+    "CRNN": ["--epochs", "8", "--skip_frame", "3", "--learning_rate", "1e-3"],
 }
 
 
