@@ -4,20 +4,19 @@
     python tests/benchmark.py --quick              everything on small sizes, in seconds: shows that it runs
     python tests/benchmark.py --only reading crnn  some rows
 
-Both ways take turns (A B A B ...), so that other work on the machine affects both. A figure is the median
-of the rounds; a call that is not counted precedes each. The functions plain_* are the straightforward way,
-without huge pages, bf16 and TF32. One process for each core reads videos, like the workers of a training run.
-With a GPU, models train there, and the last rows say what the published schedules take.
+Both ways take turns (A B A B ...), so that other work on the machine affects both. A figure is the median of
+the rounds. The functions plain_* are the straightforward way, without huge pages, bf16 and TF32. One process
+for each core reads videos. With a GPU, models train there, and the last rows say what the published schedules
+take.
 """
 import argparse
 import contextlib
 import ctypes
-import os
-import platform
 import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -42,10 +41,8 @@ from videos import Video
 
 GPU = torch.cuda.is_available()
 UCF101_VIDEOS, NUM_CLASSES = 13320, 101
-RESNET152_FLOP = 2 * 11.51e9  # a frame of 224x224: torchvision's count of multiply-adds, each two operations
-PEAK_FLOPS = 989e12  # dense bf16 of an H100 SXM
 SIZES = dict(  # name: (usual, with --quick)
-    videos=(16, 2), length=(180, 40),  # different videos to read, and their frames; UCF101 has 186 on average
+    rounds=(5, 1), videos=(16, 2), length=(180, 40),  # frames of a video; UCF101 has 186 on average
     phone_videos=(4, 2), phone_seconds=(20, 1), phone_height=(1080, 108),
     frames=(28, 10), size=(224, 64), conv3d_size=((256, 342), (64, 64)),  # of a clip
     conv3d_batch=(30, 2), crnn_batches=((4, 8, 30), (1, 2)), resnet_batch=(40, 4),
@@ -85,28 +82,39 @@ def plain_settings():
     set_huge_pages(True)
 
 
-def print_row(*cells: str) -> None:
-    print("| " + " | ".join(cells) + " |", flush=True)
+def print_row(name: str, plain: str, ours: str, ratio: str, *remarks: str) -> None:
+    print("|", " | ".join((name, plain, ours, ratio, "; ".join(remarks))), "|", flush=True)
 
 
 # ------------------------------------------------------------------------------ reading
+
+
+def pan(photo: np.ndarray, count: int, height: int, width: int) -> Iterator[np.ndarray]:
+    """Yield the frames (H, W, 3) of a camera that moves over a photograph, there and back."""
+    room = (photo.shape[1] - width) // 2
+    for t in range(count):
+        shift = room - abs(t % (2 * room) - room)
+        yield np.ascontiguousarray(photo[shift:shift + height, 2 * shift:2 * shift + width])
+
+
+def write_video(path: Path, images, height: int, width: int, codec: str, rate: int, **options) -> None:
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=rate, options=options)
+        stream.height, stream.width, stream.pix_fmt = height, width, "yuv420p"
+        for image in images:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(stream.encode())
 
 
 def write_videos(folder: Path, args) -> tuple[list[str], list[str]]:
     """Write .avi files of 320x240 and their frames as JPEGs of 342x256, as those of UCF101."""
     photos = load_sample_images().images
     for n in range(args.videos):
-        jpegs = folder / f"jpegs{n}"
+        images, jpegs = list(pan(photos[n % 2], args.length, 240, 320)), folder / f"jpegs{n}"
+        write_video(folder / f"{n}.avi", images, 240, 320, "mpeg4", 25, b="1000000")
         jpegs.mkdir()
-        with av.open(str(folder / f"{n}.avi"), "w") as container:
-            stream = container.add_stream("mpeg4", rate=25)
-            stream.width, stream.height, stream.pix_fmt, stream.bit_rate = 320, 240, "yuv420p", 1_000_000
-            for t in range(args.length):
-                shift = 160 - abs(t % 320 - 160)  # there and back
-                image = np.ascontiguousarray(photos[n % 2][shift:shift + 240, 2 * shift:2 * shift + 320])
-                container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
-                Image.fromarray(image).resize((342, 256)).save(frame_path(str(jpegs), t + 1), quality=90)
-            container.mux(stream.encode())
+        for number, image in enumerate(images, start=1):
+            Image.fromarray(image).resize((342, 256)).save(frame_path(str(jpegs), number), quality=90)
     return [sorted(map(str, folder.glob(pattern))) for pattern in ("jpegs*", "*.avi")]
 
 
@@ -144,62 +152,32 @@ def reading_rates(args, *ways: tuple) -> list[float]:
 def reading(args, folder: Path) -> None:
     jpegs, files = write_videos(folder, args)
     plain, ours, file = reading_rates(args, (plain_read_jpegs, jpegs), (read_clip, jpegs), (read_clip, files))
-    clip, normalize = (args.frames, args.size), functions.Normalize(functions.IMAGENET_MEAN,
-                                                                    functions.IMAGENET_STD)
-    off = (normalize(read_clip(jpegs[0], *clip)) - plain_read_jpegs(jpegs[0], *clip)) * normalize.std
     for name, rate in (("JPEGs of 342x256", ours), ("a .avi of 320x240, against these JPEGs", file)):
         print_row(f"{args.frames} frames of {name}, to {args.size}x{args.size}, {cpu_count()} cores busy",
-                  f"{plain:.0f} frames/s", f"{rate:.0f} frames/s", f"{rate / plain:.2f}x",
-                  f"pixels of JPEGs within {off.abs().max():.0f}/255")
-
-
-def write_phone_videos(folder: Path, args) -> list[Video]:
-    """Write H.264 files with a key frame each second: 30 frames per second, 16:9."""
-    height, width = args.phone_height, args.phone_height * 16 // 9 // 2 * 2
-    photo = Image.fromarray(load_sample_images().images[0]).resize((width + 240, height + 240))
-    paths = [str(folder / f"phone{n}.mp4") for n in range(args.phone_videos)]
-    for n, path in enumerate(paths):
-        with av.open(path, "w") as container:
-            stream = container.add_stream("libx264", rate=30, options={"preset": "ultrafast", "g": "30"})
-            stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-            for t in range(30 * args.phone_seconds):
-                shift = 120 - abs((t + 10 * n) % 240 - 120)
-                image = np.asarray(photo)[shift:shift + height, 2 * shift:2 * shift + width]
-                container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(image), "rgb24")))
-            container.mux(stream.encode())
-    return [Video(path, path, "Action", "", label=0) for path in paths]
+                  f"{plain:.0f} frames/s", f"{rate:.0f} frames/s", f"{rate / plain:.2f}x")
+    args.rates["reading"] = ours
 
 
 def kept(args, folder: Path) -> None:
-    """An epoch's reading of phone videos from kept clips, against decoding anew, and the first pass."""
-    videos, size = write_phone_videos(folder, args), 96
-    X, y = make_batch(len(videos), args.frames, 3, size, size)
-    model = CRNN(EncoderCNN(size, size), DecoderRNN()).to(args.device)
-    [step] = alternate(args.rounds, partial(make_step(model, model), X, y))
-
+    """An epoch's reading of H.264 files with a key frame each second, from kept clips and decoded anew."""
+    height, width = args.phone_height, args.phone_height * 16 // 9 // 2 * 2
+    photo = np.asarray(Image.fromarray(load_sample_images().images[0]).resize((width + 240, height + 240)))
+    paths = [folder / f"phone{n}.mp4" for n in range(args.phone_videos)]
+    for path in paths:
+        images = pan(photo, 30 * args.phone_seconds, height, width)
+        write_video(path, images, height, width, "libx264", 30, preset="ultrafast", g="30")
+    videos = [Video(path.name, str(path), "Action", "", label=0) for path in paths]
     for clips in (1, 5):
         settings = argparse.Namespace(clips=clips, batch_size=len(videos), seed=0, num_workers=cpu_count(),
                                       save_model_path=str(folder), cache_gb=10)
-        make_dataset = partial(Dataset_CRNN, videos, list(range(1, args.frames + 1)), size, size, clips=clips)
-
-        def keep(settings=settings, make_dataset=make_dataset):
-            for path in folder.glob("clips_*/*.npy"):
-                path.unlink()
-            return functions.keep_arrays(settings, None, torch.device("cpu"), [make_dataset()])[0]
-
-        def read_anew(settings=settings, make_dataset=make_dataset):
-            list(functions.make_loader(make_dataset(), settings, shuffle=True))
-
+        dataset = Dataset_CRNN(videos, list(range(1, args.frames + 1)), 96, 96, clips=clips)
         with contextlib.redirect_stdout(None):
-            anew, again = (partial(list, functions.make_loader(dataset, settings, shuffle=True))
-                           for dataset in (make_dataset(), keep()))
-            anew, again = alternate(max(1, args.rounds // 2), anew, again)
-            first, writing = alternate(1, read_anew, keep)
-        anew, again, first, writing = (1000 * s / len(videos) for s in (anew, again, first, writing))
-        print_row(f"reading in an epoch, {args.phone_seconds} s of {args.phone_height}p, --clips {clips}",
-                  f"{anew:.0f} ms per video", f"{again:.1f} ms (kept clips)", f"{anew / again:.0f}x",
-                  f"CRNN's step at {size}x{size} takes {1000 * step / len(videos):.0f} ms per video; in the "
-                  f"first epoch reading takes {first:.0f} ms, writing kept clips {writing:.0f} ms")
+            [kept_dataset] = functions.keep_arrays(settings, None, torch.device("cpu"), [dataset])
+        loaders = [functions.make_loader(part, settings, shuffle=True) for part in (dataset, kept_dataset)]
+        anew, again = (1000 * seconds / len(videos) for seconds in alternate(
+            max(1, args.rounds // 2), *(partial(list, loader) for loader in loaders)))
+        print_row(f"reading in an epoch, {args.phone_seconds} s of {height}p, --clips {clips}",
+                  f"{anew:.0f} ms per video", f"{again:.1f} ms (kept clips)", f"{anew / again:.0f}x")
 
 
 # ------------------------------------------------------------------------------ training steps
@@ -254,49 +232,52 @@ def make_batch(count: int, *shape: int) -> tuple[torch.Tensor, torch.Tensor]:
     return (X.pin_memory(), y.pin_memory()) if GPU else (X, y)
 
 
-def compare_steps(args, name: str, model, plain_forward, X: torch.Tensor, y: torch.Tensor) -> float:
-    """Print the row of a training step. Returns our videos per second."""
-    normalize = model.normalize if isinstance(model, CNN3D) else model.encoder.normalize
-    device = next(model.parameters()).device
-    plain_X = normalize(X.to(device)).cpu()
+def normalise(model, X: torch.Tensor) -> torch.Tensor:
+    """What the straightforward way reads: float32, normalised."""
+    if isinstance(model, CNN3D):
+        return model.normalize(X)
+    return model.encoder.normalize(X.flatten(0, 1)).view(X.shape)  # frame by frame
+
+
+def compare_steps(args, name: str, model, plain_forward, *shape: int) -> None:
+    """Print the row of a training step on a batch of this shape."""
+    model, (X, y) = model.to(args.device), make_batch(*shape)
+    plain_X = normalise(model, X.to(args.device)).cpu()
     step = make_step(model, model)
     ways = [partial(make_step(model, partial(plain_forward, model), plain=True), plain_X, y),
             partial(step, X, y)]
     if GPU:
         ways.append(partial(plain_settings()(step), X, y))
     plain, ours, *in_float32 = alternate(args.rounds, *ways)
+    args.rates[name], remarks = len(y) / ours, []
     if GPU:
         torch.cuda.reset_peak_memory_stats()
         step(X, y)
-    rates = (f"; {len(y) / ours:.0f} videos/s, in float32 {len(y) / in_float32[0]:.0f}; "
-             f"{torch.cuda.max_memory_allocated() / 1e9:.1f} GB at most" if GPU else "")
+        remarks = [f"{len(y) / ours:.0f} videos/s, in float32 {len(y) / in_float32[0]:.0f}",
+                   f"{torch.cuda.max_memory_allocated() / 1e9:.1f} GB at most"]
     with torch.no_grad():
-        expected = plain_settings()(plain_forward)(model.eval(), plain_X[:2].to(device))
-        off = ((model(X[:2].to(device)) - expected).abs().max() / expected.abs().max()).item()
-    size = "x".join(map(str, X.shape[1:]))
-    print_row(f"{name} training step, {len(y)} clips of {size}", f"{plain:.2f} s", f"{ours:.2f} s",
-              f"{plain / ours:.2f}x", f"outputs within {off:.0e} of the largest{rates}")
-    return len(y) / ours
+        expected = plain_settings()(plain_forward)(model.eval(), plain_X[:2].to(args.device))
+        off = ((model(X[:2].to(args.device)) - expected).abs().max() / expected.abs().max()).item()
+    print_row(f"{name} training step, {len(y)} clips of {'x'.join(map(str, X.shape[1:]))}", f"{plain:.2f} s",
+              f"{ours:.2f} s", f"{plain / ours:.2f}x", f"outputs within {off:.0e} of the largest", *remarks)
 
 
 def conv3d(args, folder: Path) -> None:
-    model = CNN3D(args.frames, *args.conv3d_size).to(args.device)
-    X, y = make_batch(args.conv3d_batch, 3, args.frames, *args.conv3d_size)
-    args.rates["Conv3D"] = compare_steps(args, "Conv3D", model, plain_cnn3d, X, y)
+    compare_steps(args, "Conv3D", CNN3D(args.frames, *args.conv3d_size), plain_cnn3d,
+                  args.conv3d_batch, 3, args.frames, *args.conv3d_size)
 
 
 def crnn(args, folder: Path) -> None:
     for batch in args.crnn_batches:
-        model = CRNN(EncoderCNN(args.size, args.size), DecoderRNN()).to(args.device)
-        X, y = make_batch(batch, args.frames, 3, args.size, args.size)
-        args.rates["CRNN"] = compare_steps(args, "CRNN", model, plain_crnn, X, y)
+        compare_steps(args, "CRNN", CRNN(EncoderCNN(args.size, args.size), DecoderRNN()), plain_crnn,
+                      batch, args.frames, 3, args.size, args.size)
 
 
 def resnet(args, folder: Path) -> None:
     """An epoch after the first without the reading of frames; with a GPU also the frozen ResNet."""
     model = CRNN(ResCNNEncoder(weights="none"), DecoderRNN()).to(args.device).train()
     X, y = make_batch(args.resnet_frame_batch, args.frames, 3, args.size, args.size)
-    plain_X = model.encoder.normalize(X.to(args.device)).cpu()
+    plain_X = normalise(model, X.to(args.device)).cpu()
     plain_step, step = make_step(model, partial(plain_crnn, model), plain=True), make_step(model, model)
     video, path = Video("v", str(folder), "Action", "", label=0), folder / "features.npy"
     np.save(path, np.random.default_rng(0).random((1, args.frames, 2048), np.float32).astype(np.float16))
@@ -307,7 +288,7 @@ def resnet(args, folder: Path) -> None:
                             lambda: [step(X, y) for X, y in loader])
     plain, ours = plain / len(X), ours / args.resnet_batch
     print_row("ResNetCRNN epoch after the first, per video", f"{plain:.2f} s", f"{1000 * ours:.2f} ms",
-              f"{plain / ours:.0f}x", "")
+              f"{plain / ours:.0f}x")
     args.rates["ResNetCRNN"] = 1 / ours
     if GPU:
         features = functions.Features(model.encoder).eval()
@@ -317,34 +298,24 @@ def resnet(args, folder: Path) -> None:
 
         plain, ours = (len(X) * args.frames / s for s in alternate(
             args.rounds, plain_settings()(extract), extract))
-        share = ours * RESNET152_FLOP * (args.size / 224) ** 2 / PEAK_FLOPS
         print_row("frozen ResNet-152", f"{plain:.0f} frames/s (float32)", f"{ours:.0f} frames/s",
-                  f"{ours / plain:.2f}x", f"{share:.0%} of the bf16 peak of an H100 SXM")
+                  f"{ours / plain:.2f}x")
         args.rates["features"] = ours / args.frames
 
 
-def schedules(args, folder: Path) -> None:
+def schedules(args) -> None:
     """What UCF101 takes with the published schedules, from the rates of the other rows."""
-    [frames] = reading_rates(args, (read_clip, write_videos(folder, args)[0]))
     for name, epochs in (("Conv3D", 15), ("CRNN", 120), ("ResNetCRNN", 120)):
         hours = epochs * UCF101_VIDEOS / args.rates[name] / 3600  # of a test video as of a training video
         passes = epochs
         if name == "ResNetCRNN":
             hours, passes = hours + UCF101_VIDEOS / args.rates["features"] / 3600, 1
+        reading_hours = passes * UCF101_VIDEOS * args.frames / args.rates["reading"] / 3600
         print_row(f"{name}, {epochs} epochs of UCF101", "", f"{hours:.2f} h", "",
-                  f"reading meanwhile, on {cpu_count()} cores: "
-                  f"{passes * UCF101_VIDEOS * args.frames / frames / 3600:.2f} h; of kept clips once")
+                  f"reading meanwhile, on {cpu_count()} cores: {reading_hours:.2f} h; of kept clips once")
 
 
 ROWS = dict(reading=reading, kept=kept, crnn=crnn, conv3d=conv3d, resnet=resnet)
-
-
-def cpu_name() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.partition(": ")[2] for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):  # no Linux on x86
-        return platform.processor() or platform.machine()
 
 
 def main():
@@ -353,23 +324,18 @@ def main():
     parser.add_argument("--only", nargs="+", choices=ROWS, default=list(ROWS), metavar="ROW",
                         help=" ".join(ROWS))
     parser.add_argument("--quick", action="store_true", help="small sizes")
-    parser.add_argument("--rounds", type=int, default=5, help="rounds that count (default: 5)")
     args = parser.parse_args()
     vars(args).update({name: sizes[args.quick] for name, sizes in SIZES.items()}, rates={})
     torch.manual_seed(0)
     args.device = runs.get_device()
-    print(f"{cpu_name()}, {cpu_count()} cores; torch {torch.__version__}")
-    if hasattr(os, "getloadavg"):
-        print("load at the start (1, 5, 15 minutes):", ", ".join(f"{load:.1f}" for load in os.getloadavg()))
-    print(f"medians of {args.rounds} rounds, of reading twice as many, of kept clips fewer\n")
-    print_row("", "straightforward", "here", "ratio", "")
+    print(f"{cpu_count()} cores; torch {torch.__version__}")
+    print_row("", "straightforward", "here", "ratio")
     print_row(*["---"] * 5)
     for name in args.only:
         with tempfile.TemporaryDirectory() as folder:
             ROWS[name](args, Path(folder))
-    if GPU and len(args.rates) == 4:
-        with tempfile.TemporaryDirectory() as folder:
-            schedules(args, Path(folder))
+    if GPU and len(args.only) == len(ROWS):
+        schedules(args)
 
 
 if __name__ == "__main__":
