@@ -11,28 +11,10 @@ from pathlib import Path
 import torch
 from joblib import cpu_count  # comes with scikit-learn
 
-from functions import (
-    CNN3D,
-    Dataset_3DCNN,
-    evaluate,
-    keep_arrays,
-    make_loader,
-    name_unreadable_videos,
-    select_frames,
-    train_one_epoch,
-)
-from runs import (
-    add_epoch,
-    get_device,
-    open_output_folder,
-    parallelize,
-    parse_args,
-    print_outcome,
-    resume_training,
-    run,
-    save_epoch,
-)
-from videos import load_videos, make_demo_data
+import functions
+import runs
+import videos
+from functions import CNN3D, Dataset_3DCNN, select_frames
 
 NAME = "Conv3D"  # of the output files
 HERE = Path(__file__).resolve().parent
@@ -101,31 +83,32 @@ def make_dataset(args, videos: list) -> Dataset_3DCNN:
 
 
 def main():
-    args = parse_args(__doc__, PARAMETERS, DEMO, FEW_VIDEOS)
-    device = get_device()
+    args = runs.parse_args(__doc__, PARAMETERS, DEMO, FEW_VIDEOS)
+    device = runs.get_device()
     if args.demo:
-        make_demo_data(args.data_path)
-    data = load_videos(args)
-    with open_output_folder(args, NAME), name_unreadable_videos(args, data.train + data.test):
+        videos.make_demo_data(args.data_path)
+    data = videos.load_videos(args)
+    with runs.open_output_folder(args, NAME), functions.name_unreadable_videos(args, data.train + data.test):
         torch.manual_seed(args.seed)
-        model = parallelize(build_model(args, len(data.action_names)), device)
+        model = runs.parallelize(build_model(args, len(data.action_names)), device)
         trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
         optimizer = torch.optim.Adam(trained, lr=args.learning_rate, fused=True)
-        history = resume_training(args, PARAMETERS, NAME, model, optimizer, data.record)
+        history = runs.resume_training(args, PARAMETERS, NAME, model, optimizer, data.record)
 
-        datasets = [make_dataset(args, videos) for videos in (data.train, data.test)]
-        train_set, test_set = keep_arrays(args, model, device, datasets)  # decodes each video once
-        train_loader = make_loader(train_set, args, shuffle=True)
-        test_loader = make_loader(test_set, args, shuffle=False)
+        datasets = [make_dataset(args, side) for side in (data.train, data.test)]
+        train_set, test_set = functions.keep_arrays(args, model, device, datasets)  # decodes each video once
+        train_loader = functions.make_loader(train_set, args, shuffle=True)
+        test_loader = functions.make_loader(test_set, args, shuffle=False)
         for epoch in range(len(history["test_loss"]), args.epochs):
             started = time.time()
             train_loader.sampler.set_epoch(epoch)  # the order of the videos, and the clip drawn of each
-            train = train_one_epoch(model, device, train_loader, optimizer, epoch, args)  # loss, accuracy
-            test = evaluate(model, device, test_loader, args.clips)
-            add_epoch(args, history, train, test, started)
-            save_epoch(args, NAME, model, optimizer, history, data.record)
-    print_outcome(args, NAME, history, data.record, data.chance)
+            # each returns loss and accuracy
+            train = functions.train_one_epoch(model, device, train_loader, optimizer, epoch, args)
+            test = functions.evaluate(model, device, test_loader, args.clips)
+            runs.add_epoch(args, history, train, test, started)
+            runs.save_epoch(args, NAME, model, optimizer, history, data.record)
+    runs.print_outcome(args, NAME, history, data.record, data.chance)
 
 
 if __name__ == "__main__":
-    run(main)
+    runs.run(main)
