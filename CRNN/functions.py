@@ -30,22 +30,9 @@ import torch.nn as nn
 import torch.nn.functional as F
 from torch.utils.data import ConcatDataset, DataLoader, Dataset, DistributedSampler
 
+import runs
 from frames import VERSIONS, UnreadableVideo, estimate_frames, explain_file, read_frames, reading, video_state
-from runs import (
-    RANK,
-    TORCHRUN,
-    WORLD_SIZE,
-    InputError,
-    abbreviate,
-    atomic_file,
-    first_line,
-    load_checkpoint,
-    load_weights,
-    progress_bar,
-    report,
-    start_worker,
-    user_file,
-)
+from runs import RANK, TORCHRUN, WORLD_SIZE, InputError, report
 from videos import Video
 
 # ------------------------------------------------------------------------------ 1. Clips
@@ -237,7 +224,7 @@ def open_loader(dataset: Dataset, batch_size: int, sampler, num_workers: int) ->
     context = "fork" if num_workers and sys.platform == "linux" else None
     return DataLoader(dataset, batch_size, sampler=sampler, num_workers=num_workers,
                       persistent_workers=num_workers > 0, pin_memory=torch.cuda.is_available(),
-                      worker_init_fn=start_worker, multiprocessing_context=context,
+                      worker_init_fn=runs.start_worker, multiprocessing_context=context,
                       generator=torch.Generator())  # or starting workers would draw dropout's random numbers
 
 
@@ -360,7 +347,7 @@ def load_resnet152(weights: str) -> nn.Module:
         try:
             return resnet152(weights=weights)
         except (OSError, RuntimeError) as error:  # no network, or a download whose hash is wrong
-            raise InputError(f"cannot download the ResNet-152 weights ({first_line(error)}): download "
+            raise InputError(f"cannot download the ResNet-152 weights ({runs.first_line(error)}): download "
                              f"{ResNet152_Weights[weights].url} on another computer and use --resnet_weights "
                              "FILE") from error
     if weights != "none" and not os.path.exists(weights):
@@ -369,7 +356,7 @@ def load_resnet152(weights: str) -> nn.Module:
     # untrained, 50 blocks add up to features of 1e8, too large for float16, unless each begins as identity
     resnet = resnet152(zero_init_residual=True)
     if weights != "none":
-        load_weights(resnet, load_checkpoint(weights), weights)
+        runs.load_weights(resnet, runs.load_checkpoint(weights), weights)
     return resnet
 
 
@@ -484,7 +471,7 @@ def train_one_epoch(model, device, train_loader, optimizer, epoch: int, args: ar
     torch.manual_seed(args.seed * SEED_STEP + epoch + 10_000 * RANK)
     model.train()
     sums = torch.zeros(3, device=device)  # of losses, right answers, clips; there, no step waits for them
-    bar = progress_bar(train_loader, f"Epoch {epoch + 1}/{args.epochs} train")
+    bar = runs.progress_bar(train_loader, f"Epoch {epoch + 1}/{args.epochs} train")
     for step, (X, y) in enumerate(bar):
         if args.lr_schedule == "cosine":
             progress = (epoch + step / len(train_loader)) / args.epochs
@@ -522,7 +509,7 @@ def predict(model, device, loader, clips: int = 1, text: str = "Predict"):
         for buffer in model.buffers():  # BatchNorm's, which differ since the last step: take the saved ones
             dist.broadcast(buffer, 0)
     log_probabilities, labels = [], []
-    for X, y in progress_bar(loader, text):
+    for X, y in runs.progress_bar(loader, text):
         X = X.to(device, non_blocking=True)
         logits = model(X.flatten(0, 1) if clips > 1 else X)  # (N*clips, K)
         probabilities = logits.double().softmax(1).view(len(y), clips, -1)  # (N, clips, K)
@@ -652,9 +639,9 @@ def write_arrays(args: argparse.Namespace, device, datasets: list[Dataset_CRNN],
         extract = Features(encoder).eval()
         extract = extract if TORCHRUN else nn.DataParallel(extract)
     folder, flag = paths[0].parent, "--no-cache_features" if encoder else "--cache_gb 0"
-    with user_file(folder):
+    with runs.user_file(folder):
         folder.mkdir(exist_ok=True)
-    done, bar = iter(missing), progress_bar(missing, "Videos read")
+    done, bar = iter(missing), runs.progress_bar(missing, "Videos read")
     for X, y in loader:
         X = X if args.clips > 1 else X[:, None]  # (N, clips, ...)
         if encoder:
@@ -662,7 +649,7 @@ def write_arrays(args: argparse.Namespace, device, datasets: list[Dataset_CRNN],
             X = features.half().cpu().unflatten(0, X.shape[:2])  # (N, clips, T, 2048)
         for arrays in X:
             try:
-                with atomic_file(paths[next(done)]) as file:
+                with runs.atomic_file(paths[next(done)]) as file:
                     np.save(file, arrays.numpy())
             except InputError as error:
                 raise InputError(f"{error}\nOr delete {folder} and add {flag}") from error
@@ -706,7 +693,7 @@ def name_unreadable_videos(args: argparse.Namespace, videos: list[Video]) -> Ite
     except UnreadableVideo:
         dataset, errors = Dataset_CRNN(videos, select_frames(args), 8, 8, clips=args.clips), {}
         dataset.reported[:] = True  # single frames do not matter now
-        for index in progress_bar(range(len(videos)), "Looking for others"):
+        for index in runs.progress_bar(range(len(videos)), "Looking for others"):
             try:
                 dataset[index]
             except UnreadableVideo as error:
@@ -718,11 +705,11 @@ def name_unreadable_videos(args: argparse.Namespace, videos: list[Video]) -> Ite
             raise InputError(f"none of the {len(videos):,} videos can be read. {first}\nThis may be the "
                              f"installation ({VERSIONS}): pip install -r requirements.txt") from None
         paths = list(dict.fromkeys(videos[index].path for index in errors))  # of parts of one file once
-        message = (f"{len(errors):,} of {len(videos):,} videos cannot be read: {abbreviate(paths)}\n"
+        message = (f"{len(errors):,} of {len(videos):,} videos cannot be read: {runs.abbreviate(paths)}\n"
                    f"The first: {first}. Replace them, or move them out of --data_path")
         output = Path(args.save_model_path) / "unreadable_videos.txt"
         with contextlib.suppress(InputError):  # a folder that cannot be written to
-            with atomic_file(output) as file:
+            with runs.atomic_file(output) as file:
                 file.write("".join(f"{path}\n" for path in paths).encode("utf-8", "surrogateescape"))
             message += f"; {output} names all of them"
         raise InputError(message) from None

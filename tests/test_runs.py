@@ -325,13 +325,14 @@ ORPHANS = """
 import os, signal, sys
 from torch.utils.data import DataLoader
 import functions
+import runs
 from videos import Video
 
 if __name__ == "__main__":
     method, *paths = sys.argv[1:]
     dataset = functions.Dataset_CRNN([Video(path, path, "", "", label=0) for path in paths], [1], 8, 8)
     loader = DataLoader(dataset, num_workers=2, multiprocessing_context=method, prefetch_factor=1,
-                        worker_init_fn=functions.start_worker, persistent_workers=True)
+                        worker_init_fn=runs.start_worker, persistent_workers=True)
     batches = iter(loader)
     next(batches), next(batches)
     os.kill(os.getpid(), signal.SIGKILL)
@@ -440,7 +441,7 @@ def die(worker_id: int) -> None:
 @posix
 @pytest.mark.parametrize("cache_gb", [10, 0])
 def test_a_killed_worker_ends_the_run_with_what_to_do(cache_gb, small_data, tmp_path, monkeypatch):
-    monkeypatch.setattr(functions, "start_worker", die)
+    monkeypatch.setattr(runs, "start_worker", die)
     done = train("CRNN", small_data, tmp_path, "--num_workers", "1", "--cache_gb", cache_gb, check=False)
     assert_refused(done, "a process that reads videos was killed", "--num_workers")
 
