@@ -1,4 +1,4 @@
-"""Training and testing, on any loader and by the scripts: outputs, clips, what is kept, that models learn."""
+"""Training and testing, on any loader and by the scripts: outputs, what is kept, starts, learning."""
 import argparse
 import errno
 import os
@@ -210,17 +210,6 @@ def test_broken_frames_do_not_stop_training_and_are_named_once(small_data, tmp_p
     assert capfd.readouterr().err.count("frame 3, 4, 5 cannot be read; the nearest") == 5
 
 
-def test_clips_that_are_kept_and_clips_that_are_read_anew_give_the_same_numbers(small_data, tmp_path):
-    """To the last bit, also with several clips and crops."""
-    kept, read_anew = tmp_path / "kept", tmp_path / "read anew"
-    flags = ["--clips", "3", "--augment", "crop_flip"]
-    assert "3 clips per video" in train("CRNN", small_data, kept, *flags).stdout
-    train("CRNN", small_data, read_anew, *flags, "--cache_gb", "0", "--num_workers", "1")
-    assert_same_run(kept, read_anew, "CRNN", 2)
-    assert {np.load(path).shape for path in kept.glob("clips_*/*.npy")} == {(3, 10, 3, 40, 40)}
-    assert not list(read_anew.glob("clips_*"))
-
-
 @pytest.mark.parametrize("flags", ["--augment crop_flip", "--clips 2", "--lr_schedule cosine"])
 def test_each_of_these_changes_what_is_learnt(flags, trained, small_data, tmp_path):
     train("CRNN", small_data, tmp_path, *flags.split(), "--epochs", "1")
@@ -240,6 +229,17 @@ def test_the_start_says_what_is_kept_how_large_and_where(model, kept, shape, tra
     assert {(array.shape, array.dtype.name) for array in arrays} == {(shape, dtype)}
     said = f"Cache   {kept} of 24 videos, 0.00 GB, in\n        {folder}\n"
     assert said in (trained(model) / "output.txt").read_text()
+
+
+def test_clips_that_are_kept_and_clips_that_are_read_anew_give_the_same_numbers(small_data, tmp_path):
+    """To the last bit, also with several clips and crops."""
+    kept, read_anew = tmp_path / "kept", tmp_path / "read anew"
+    flags = ["--clips", "3", "--augment", "crop_flip"]
+    assert "3 clips per video" in train("CRNN", small_data, kept, *flags).stdout
+    train("CRNN", small_data, read_anew, *flags, "--cache_gb", "0", "--num_workers", "1")
+    assert_same_run(kept, read_anew, "CRNN", 2)
+    assert {np.load(path).shape for path in kept.glob("clips_*/*.npy")} == {(3, 10, 3, 40, 40)}
+    assert not list(read_anew.glob("clips_*"))
 
 
 def test_what_would_take_too_much_is_not_kept_and_the_start_says_how_much(tmp_path, capsys):
