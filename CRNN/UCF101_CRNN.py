@@ -74,9 +74,9 @@ DEMO = dict(
     epochs=12, batch_size=16, learning_rate=5e-4,
 )
 FEW_VIDEOS = dict(
-    action_name_path="none", split="group", end_frame=9, clips=5, img_x=48, img_y=48, input="both",
+    action_name_path="none", split="group", end_frame=9, clips=5, img_x=64, img_y=64, input="both",
     CNN_fc_hidden1=256, CNN_fc_hidden2=256, CNN_embed_dim=128, RNN_hidden_layers=1, RNN_hidden_nodes=128,
-    augment="crop", dropout=0.0, epochs=120, batch_size=10, learning_rate=1e-3, lr_schedule="cosine",
+    augment="crop", dropout=0.0, epochs=120, learning_rate=1e-3, lr_schedule="cosine",
 )
 
 

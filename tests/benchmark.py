@@ -16,7 +16,6 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -43,7 +42,6 @@ GPU = torch.cuda.is_available()
 UCF101_VIDEOS, NUM_CLASSES = 13320, 101
 SIZES = dict(  # name: (usual, with --quick)
     rounds=(5, 1), videos=(16, 2), length=(180, 40),  # frames of a video; UCF101 has 186 on average
-    phone_videos=(4, 2), phone_seconds=(20, 1), phone_height=(1080, 108),
     frames=(28, 10), size=(224, 64), conv3d_size=((256, 342), (64, 64)),  # of a clip
     conv3d_batch=(30, 2), crnn_batches=((4, 8, 30), (1, 2)), resnet_batch=(40, 4),
     resnet_frame_batch=(40 if GPU else 2, 2),  # the straightforward way computes the ResNet in each step
@@ -89,32 +87,21 @@ def print_row(name: str, plain: str, ours: str, ratio: str, *remarks: str) -> No
 # ------------------------------------------------------------------------------ reading
 
 
-def pan(photo: np.ndarray, count: int, height: int, width: int) -> Iterator[np.ndarray]:
-    """Yield the frames (H, W, 3) of a camera that moves over a photograph, there and back."""
-    room = (photo.shape[1] - width) // 2
-    for t in range(count):
-        shift = room - abs(t % (2 * room) - room)
-        yield np.ascontiguousarray(photo[shift:shift + height, 2 * shift:2 * shift + width])
-
-
-def write_video(path: Path, images, height: int, width: int, codec: str, rate: int, **options) -> None:
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=rate, options=options)
-        stream.height, stream.width, stream.pix_fmt = height, width, "yuv420p"
-        for image in images:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
-        container.mux(stream.encode())
-
-
 def write_videos(folder: Path, args) -> tuple[list[str], list[str]]:
     """Write .avi files of 320x240 and their frames as JPEGs of 342x256, as those of UCF101."""
     photos = load_sample_images().images
     for n in range(args.videos):
-        images, jpegs = list(pan(photos[n % 2], args.length, 240, 320)), folder / f"jpegs{n}"
-        write_video(folder / f"{n}.avi", images, 240, 320, "mpeg4", 25, b="1000000")
+        jpegs = folder / f"jpegs{n}"
         jpegs.mkdir()
-        for number, image in enumerate(images, start=1):
-            Image.fromarray(image).resize((342, 256)).save(frame_path(str(jpegs), number), quality=90)
+        with av.open(str(folder / f"{n}.avi"), "w") as container:
+            stream = container.add_stream("mpeg4", rate=25)
+            stream.width, stream.height, stream.pix_fmt, stream.bit_rate = 320, 240, "yuv420p", 1_000_000
+            for t in range(args.length):
+                shift = 160 - abs(t % 320 - 160)  # there and back
+                image = np.ascontiguousarray(photos[n % 2][shift:shift + 240, 2 * shift:2 * shift + 320])
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+                Image.fromarray(image).resize((342, 256)).save(frame_path(str(jpegs), t + 1), quality=90)
+            container.mux(stream.encode())
     return [sorted(map(str, folder.glob(pattern))) for pattern in ("jpegs*", "*.avi")]
 
 
@@ -156,28 +143,6 @@ def reading(args, folder: Path) -> None:
         print_row(f"{args.frames} frames of {name}, to {args.size}x{args.size}, {cpu_count()} cores busy",
                   f"{plain:.0f} frames/s", f"{rate:.0f} frames/s", f"{rate / plain:.2f}x")
     args.rates["reading"] = ours
-
-
-def kept(args, folder: Path) -> None:
-    """An epoch's reading of H.264 files with a key frame each second, from kept clips and decoded anew."""
-    height, width = args.phone_height, args.phone_height * 16 // 9 // 2 * 2
-    photo = np.asarray(Image.fromarray(load_sample_images().images[0]).resize((width + 240, height + 240)))
-    paths = [folder / f"phone{n}.mp4" for n in range(args.phone_videos)]
-    for path in paths:
-        images = pan(photo, 30 * args.phone_seconds, height, width)
-        write_video(path, images, height, width, "libx264", 30, preset="ultrafast", g="30")
-    videos = [Video(path.name, str(path), "Action", "", label=0) for path in paths]
-    for clips in (1, 5):
-        settings = argparse.Namespace(clips=clips, batch_size=len(videos), seed=0, num_workers=cpu_count(),
-                                      save_model_path=str(folder), cache_gb=10)
-        dataset = Dataset_CRNN(videos, list(range(1, args.frames + 1)), 96, 96, clips=clips)
-        with contextlib.redirect_stdout(None):
-            [kept_dataset] = functions.keep_arrays(settings, None, torch.device("cpu"), [dataset])
-        loaders = [functions.make_loader(part, settings, shuffle=True) for part in (dataset, kept_dataset)]
-        anew, again = (1000 * seconds / len(videos) for seconds in alternate(
-            max(1, args.rounds // 2), *(partial(list, loader) for loader in loaders)))
-        print_row(f"reading in an epoch, {args.phone_seconds} s of {height}p, --clips {clips}",
-                  f"{anew:.0f} ms per video", f"{again:.1f} ms (kept clips)", f"{anew / again:.0f}x")
 
 
 # ------------------------------------------------------------------------------ training steps
@@ -315,14 +280,13 @@ def schedules(args) -> None:
                   f"reading meanwhile, on {cpu_count()} cores: {reading_hours:.2f} h; of kept clips once")
 
 
-ROWS = dict(reading=reading, kept=kept, crnn=crnn, conv3d=conv3d, resnet=resnet)
+ROWS = dict(reading=reading, crnn=crnn, conv3d=conv3d, resnet=resnet)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", nargs="+", choices=ROWS, default=list(ROWS), metavar="ROW",
-                        help=" ".join(ROWS))
+    parser.add_argument("--only", nargs="+", choices=ROWS, default=list(ROWS), help="some rows")
     parser.add_argument("--quick", action="store_true", help="small sizes")
     args = parser.parse_args()
     vars(args).update({name: sizes[args.quick] for name, sizes in SIZES.items()}, rates={})
