@@ -304,15 +304,8 @@ import runs
 from videos import Video
 
 if __name__ == "__main__":
-<<<<<<< HEAD
-    method, *paths = sys.argv[1:]
-    dataset = functions.Dataset_CRNN([Video(path, path, "", "", label=0) for path in paths], [1], 8, 8)
-    loader = DataLoader(dataset, num_workers=2, multiprocessing_context=method, prefetch_factor=1,
-                        worker_init_fn=runs.start_worker, persistent_workers=True)
-=======
     dataset = functions.Dataset_CRNN([Video(path, path, "", "", label=0) for path in sys.argv[1:]], [1], 8, 8)
-    loader = DataLoader(dataset, num_workers=2, prefetch_factor=1, worker_init_fn=functions.start_worker)
->>>>>>> cut
+    loader = DataLoader(dataset, num_workers=2, prefetch_factor=1, worker_init_fn=runs.start_worker)
     batches = iter(loader)
     next(batches), next(batches)
     os.kill(os.getpid(), signal.SIGKILL)
@@ -590,16 +583,6 @@ def test_two_processes_train_as_one_and_test_each_video_once(model, small_data, 
     assert loss == pytest.approx(checkpoint["test_loss"], rel=rounding)
 
 
-<<<<<<< HEAD
-@posix
-@pytest.mark.parametrize("model, machine, words", [  # a model, the one of two machines that has its run
-    ("CRNN", 0, "the processes find epochs [2, 0] in --save_model_path"),
-    ("Conv3D", 1, "out1 holds Conv3D_epoch"),  # of the second process alone
-    ("CRNN", 2, "must share --save_model_path and --data_path")])  # none of them: clips are kept on both
-def test_without_a_shared_folder_machines_end_with_one_message(model, machine, words, trained, small_data,
-                                                               tmp_path):
-    shutil.copytree(trained(model), tmp_path / f"out{machine}")
-=======
 NOT_SHARED = {  # the one of two machines that has the run: what the one message says
     0: "the processes find epochs [2, 0] in --save_model_path",
     2: "all machines must share --save_model_path and --data_path",  # neither: clips are kept on both
@@ -610,7 +593,6 @@ NOT_SHARED = {  # the one of two machines that has the run: what the one message
 @pytest.mark.parametrize("machine", NOT_SHARED)
 def test_machines_that_do_not_share_a_folder_end_with_one_message(machine, trained, small_data, tmp_path):
     shutil.copytree(trained("CRNN"), tmp_path / f"out{machine}")
->>>>>>> cut
     command = shlex.join(arguments("CRNN", small_data, f"{tmp_path}/out", "--resume"))
     command = command.replace(f"{tmp_path}/out", f"{tmp_path}/out$RANK")
     err = run(sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--no-python",

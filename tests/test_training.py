@@ -265,20 +265,6 @@ def test_after_an_edit_of_what_reads_clips_they_are_made_again(tmp_path, monkeyp
     assert names[0] == names[1] and len(set(names)) == 3
 
 
-<<<<<<< HEAD
-def test_a_changed_picture_that_a_clip_holds_is_read_again(tmp_path):
-    write_frames(tmp_path / "video", make_images(0, count=6))
-    video = Video("video", str(tmp_path / "video"), "Punch", "")
-    states = [functions.video_state(video.name, video.path, [1, 2, 9], 1)]  # 6 is held for 9
-    for number in (2, 6, 4):
-        path = tmp_path / "video" / f"frame{number:06d}.jpg"
-        path.write_bytes(path.read_bytes() + b" ")
-        states.append(functions.video_state(video.name, video.path, [1, 2, 9], 1))
-    assert len(set(states)) == 3 and states[2] == states[3]
-
-
-=======
->>>>>>> cut
 def test_a_damaged_file_is_named_and_only_what_is_missing_or_changed_is_made(trained, small_data, tmp_path):
     data, out = tmp_path / "data", tmp_path / "out"
     shutil.copytree(small_data, data)  # with their times, so that they count as the same
