@@ -71,7 +71,7 @@ DEMO = dict(
     save_model_path=str(HERE / "model_ckpt_demo"),
     split="group", end_frame=11, img_x=40, img_y=40, CNN_fc_hidden1=256, CNN_fc_hidden2=256,
     CNN_embed_dim=128, RNN_hidden_layers=1, RNN_hidden_nodes=128, dropout=0.0,
-    epochs=12, batch_size=16, learning_rate=5e-4,
+    epochs=16, batch_size=16, learning_rate=5e-4,
 )
 FEW_VIDEOS = dict(
     action_name_path="none", split="group", end_frame=9, clips=5, img_x=64, img_y=64, input="both",
