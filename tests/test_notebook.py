@@ -25,16 +25,27 @@ OWN = pd.DataFrame([  # of videos in class folders
     ("Biking/anna 1", "Biking", "Punch", 0.80, "new"),
     ("Punch/1", "Punch", "Punch", 0.90, "new"),
 ], columns=LIST.columns)
-RUNS = {  # the list of each run, and the parameters that differ from the usual ones
-    "usual": (LIST, {}),
-    "one video": (LIST, {"video": "v_Biking_g01_c02"}),
-    "tutorial": (LIST[["filename", "y", "y_pred"]],  # as the original tutorial wrote it
-                 {"data_path": "nowhere", "save_model_path": "nowhere"}),
-    "perfect": (LIST[LIST["y"] == LIST["y_pred"]], {}),
-    "untested": (LIST[LIST["split"] == "train"], {}),
-    "own": (OWN, {"data_path": "my videos", "save_model_path": "nowhere", "split": "new"}),
+NEW = "From here on: new videos (videos: 2, mistakes: 1)"
+RUNS = {  # the list of each run, the parameters that are not the usual ones, how many pictures, what is said
+    "usual": (LIST, {}, 5, ["From here on: test videos (videos: 5, mistakes: 3)",
+                            "Video   v_Biking_g01_c03: Biking -> Punch (97 %)"]),
+    "one video": (LIST, {"video": "v_Biking_g01_c02"}, 5,
+                  ["Video   v_Biking_g01_c02: Biking -> Punch (70 %)"]),
+    "tutorial": (  # as the original tutorial wrote it: the bars and the confusion matrix need no frames
+        LIST[["filename", "y", "y_pred"]], {"data_path": "nowhere", "save_model_path": "nowhere"}, 2,
+        ["some may be training videos", "From here on: all videos (videos: 8, mistakes: 5)",
+         "The list has no confidence", "There are no pictures: nowhere does not exist",
+         "Biking -> Punch  v_Biking_g01_c02: no picture in nowhere"]),
+    "perfect": (LIST[LIST["y"] == LIST["y_pred"]], {}, 2,
+                ["There is no mistake among the test videos: no pair is confused",
+                 "There is no mistake among the test videos: set video"]),
+    "untested": (LIST[LIST["split"] == "train"], {}, 2,
+                 ["The list has no 'test' videos. All videos are shown.",
+                  "From here on: all videos (videos: 3, mistakes: 2)"]),
+    "own": (OWN, {"data_path": "my videos", "save_model_path": "nowhere", "split": "new"}, 4,
+            [NEW, "There is no timeline: nowhere does not exist"]),
     "table": (OWN.replace("Biking", "走 $5_{$"),  # a script that few fonts have; $ starts a formula
-              {"data_path": "my videos/table.csv", "split": "new"}),
+              {"data_path": "my videos/table.csv", "split": "new"}, 5, [NEW, "走 $5_{$"]),
 }
 
 
@@ -79,7 +90,7 @@ def results(saved, trained, tmp_path_factory) -> dict[str, list]:
     (folder / "my videos" / "table.csv").write_text(
         "video,action\nBiking/anna 1,走 $5_{$\nPunch/1.mp4,Punch\n", encoding="utf-8")
     notebook = nbformat.v4.new_notebook()
-    for name, (table, changed) in RUNS.items():
+    for name, (table, changed, _, _) in RUNS.items():
         table.to_pickle(folder / f"{name}.pkl")
         parameters = {"prediction_path": f"{name}.pkl", "data_path": "jpegs", "split": "test", "video": None,
                       "save_model_path": str(trained("CRNN"))} | changed
@@ -100,15 +111,11 @@ def results(saved, trained, tmp_path_factory) -> dict[str, list]:
 # ------------------------------------------------------------------------------ as it is saved
 
 
-def test_the_first_code_cell_holds_the_parameters_and_nothing_else(saved):
+def test_the_first_code_cell_holds_the_parameters_and_text_before_it_warns_about_pickles(saved):
     lines = code_cells(saved)[0].source.splitlines()
     assert [line.split(" = ")[0] for line in lines] == [
         "prediction_path", "data_path", "save_model_path", "split", "video"]
-
-
-def test_it_warns_about_pickles_of_strangers_before_the_first_code(saved):
-    assert saved.cells[0].cell_type == "markdown"
-    assert "pickle can run code" in " ".join(saved.cells[0].source.split())
+    assert "pickle can run code" in " ".join(saved.cells[0].source.split())  # said before
 
 
 def test_it_is_saved_with_the_outputs_of_one_run_from_top_to_bottom(saved):
@@ -138,69 +145,29 @@ def test_it_is_small_and_does_not_show_the_machine_it_ran_on(saved):
 # ------------------------------------------------------------------------------ run on other lists
 
 
-def test_a_list_is_shown_by_split_action_pair_and_mistake(results):
+@pytest.mark.parametrize("name", RUNS)
+def test_a_list_is_shown_with_its_pictures_and_without_a_warning(name, results):
+    """Letters that no font has would be warnings, and a formula that is none an error."""
+    _, _, pictures, words = RUNS[name]
+    text = text_of(results[name])
+    assert len(pictures_of(results[name])) == pictures
+    assert [part for part in words if part not in text] == []
+    assert ("no picture" in text) == (name in ("tutorial", "untested"))  # of the others the frames are there
+    assert [output.text for output in results[name] if output.get("name") == "stderr"] == []
+
+
+def test_mistakes_are_shown_by_split_and_pair(results):
     text = text_of(results["usual"])
     assert re.search(r"test +5 +2 +40\.0 %", text) and re.search(r"train +3 +1 +33\.3 %", text)
-    assert "From here on: test videos (videos: 5, mistakes: 3)" in text
     assert re.search(r"Biking +Punch +2\n", text) and re.search(r"Punch +Biking +1\n", text)
     assert "YoYo" not in text  # a mistake on a training video
-    assert len(pictures_of(results["usual"])) == 5
-    assert "no picture" not in text  # frame folders and files, short ones, too
 
 
-def test_the_timeline_shows_the_most_confident_mistake_or_the_video_asked_for(results):
-    usual, one = results["usual"], results["one video"]
-    assert "Video   v_Biking_g01_c03: Biking -> Punch (97 %)" in text_of(usual)
-    assert "Video   v_Biking_g01_c02: Biking -> Punch (70 %)" in text_of(one)
-    assert pictures_of(usual)[:4] == pictures_of(one)[:4] and pictures_of(usual)[4] != pictures_of(one)[4]
-
-
-def test_without_a_checkpoint_the_timeline_says_so_and_the_rest_is_shown(results):
-    assert "There is no timeline: nowhere does not exist" in text_of(results["own"])
-    assert len(pictures_of(results["own"])) == 4
-
-
-@pytest.mark.parametrize("name", ["own", "table"])
-def test_new_videos_in_class_folders_or_a_table_are_shown_with_pictures(name, results):
-    text = text_of(results[name])
-    assert "From here on: new videos (videos: 2, mistakes: 1)" in text
-    assert "no picture" not in text
-
-
-def test_names_in_any_script_and_with_dollar_signs_are_drawn(results):
-    """Letters without a font would be warnings, and a formula that is none an error."""
-    assert "走 $5_{$" in text_of(results["table"]) and len(pictures_of(results["table"])) == 5
-
-
-def test_the_original_tutorials_list_opens_without_confidence_split_and_frames(results):
-    text = text_of(results["tutorial"])
-    assert "some may be training videos" in text
-    assert "From here on: all videos (videos: 8, mistakes: 5)" in text
-    assert "The list has no confidence" in text
-    assert "There are no pictures: nowhere does not exist" in text
-    assert "Biking -> Punch  v_Biking_g01_c02: no picture in nowhere" in text
-    assert len(pictures_of(results["tutorial"])) == 2  # the bars and the confusion matrix need no frames
-
-
-def test_a_list_without_mistakes_is_said_to_have_none(results):
-    text = text_of(results["perfect"])
-    assert "There is no mistake among the test videos: no pair is confused" in text
-    assert "There is no mistake among the test videos: set video" in text
-    assert len(pictures_of(results["perfect"])) == 2
-
-
-def test_a_list_without_the_split_asked_for_is_shown_whole(results):
-    text = text_of(results["untested"])
-    assert "The list has no 'test' videos. All videos are shown." in text
-    assert "From here on: all videos (videos: 3, mistakes: 2)" in text
-    assert len(pictures_of(results["untested"])) == 2  # no frames to show
+def test_the_timeline_is_of_the_most_confident_mistake_or_the_video_asked_for(results):
+    usual, one = pictures_of(results["usual"]), pictures_of(results["one video"])
+    assert usual[:4] == one[:4] and usual[4] != one[4]
 
 
 def test_mistakes_are_ordered_by_confidence(results):
     mistakes = re.findall(r"(.* -> .*): no picture", text_of(results["untested"]))[-2:]
     assert mistakes == ["YoYo -> Punch (99 %)  v_YoYo_g02_c02", "YoYo -> Biking (95 %)  v_YoYo_g02_c01"]
-
-
-def test_no_run_warns(results):
-    for name, outputs in results.items():
-        assert [output.text for output in outputs if output.get("name") == "stderr"] == [], name

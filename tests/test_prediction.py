@@ -109,17 +109,6 @@ def test_videos_that_came_after_the_training_are_new(trained, small_data, tmp_pa
     assert "Split   by name for 24 of 25 videos" in out  # as it is another folder
 
 
-def test_other_videos_of_equal_names_are_new_but_a_copy_is_known(tmp_path):
-    for action, n in itertools.product(("Bend", "Wave"), range(4)):
-        write_video(tmp_path / "jpegs" / action / f"{n}.mp4", make_images(n))
-        write_video(tmp_path / "new" / action / f"{n}.mp4", make_images(9 + n, count=14))
-    shutil.copytree(tmp_path / "jpegs", tmp_path / "copy")
-    train("Conv3D", tmp_path, tmp_path / "out", "--action_name_path", "none", "--split", "random")
-    for folder, sides in (("new", {"new": 8}), ("copy", {"train": 6, "test": 2})):
-        words = ["--save_model_path", tmp_path / "out", "--data_path", tmp_path / folder]
-        assert count_sides(predict_list(tmp_path, *words)[0]) == sides
-
-
 def test_a_list_knows_the_videos_of_the_training_by_their_paths(tmp_path):
     """In a table of absolute or ../ paths, in a folder below or above, and where a link leads to them."""
     for number, parts in enumerate(itertools.product(("train", "test"), ("Bend", "Wave"), "1234")):
@@ -140,7 +129,8 @@ def test_a_list_knows_the_videos_of_the_training_by_their_paths(tmp_path):
         assert {name[-1] for name in table.index[table["split"] == "test"]} <= {"4"}
 
 
-def test_a_table_of_labelled_videos_gets_its_accuracy_on_each_side(tmp_path):
+def test_labelled_videos_get_their_accuracy_on_each_side(tmp_path):
+    """Others of equal names are new, but a copy is known."""
     old, new = tmp_path / "data" / "videos.csv", tmp_path / "new" / "videos.csv"
     rows = {old: ["video,action,split"], new: ["video,action"]}
     for action, n in itertools.product(("Bend", "Wave"), range(4)):
@@ -152,8 +142,10 @@ def test_a_table_of_labelled_videos_gets_its_accuracy_on_each_side(tmp_path):
         path.write_text("\n".join(lines) + "\n")
     train("Conv3D", tmp_path, tmp_path / "out", "--data_path", old, "--split", "given",
           "--action_name_path", "none")
-    words = ["--save_model_path", tmp_path / "out", "--data_path"]
-    for path, sides in ((old, {"train": 6, "test": 2}), (new, {"new": 8})):
+    assert load(tmp_path / "out" / "Conv3D_epoch2.pth")["frame_rate"] == 25
+    shutil.copytree(tmp_path / "data", tmp_path / "copy")
+    words, trained = ["--save_model_path", tmp_path / "out", "--data_path"], {"train": 6, "test": 2}
+    for path, sides in ((old, trained), (tmp_path / "copy" / "videos.csv", trained), (new, {"new": 8})):
         table, out = predict_list(tmp_path, *words, path)
         assert count_sides(table) == sides
         for side, count in sides.items():
@@ -252,26 +244,15 @@ def test_with_clips_it_says_what_happens_when(trained, tmp_path):
     pd.testing.assert_frame_equal(table[table["start"] == 0], first, rtol=1e-4)  # the first clip is as before
 
 
-def test_with_clips_the_list_is_the_videos_mean_too(trained, small_data, tmp_path):
+def test_a_list_as_csv_has_the_mean_probability_of_each_action(trained, small_data, tmp_path):
     words = ["--save_model_path", trained("CRNN"), "--clips", "3"]
-    row = predict_list(tmp_path, *words)[0].loc["v_Punch_g03_c01"]
     table, out = predict_table(tmp_path, *words, "--video", small_data / "jpegs" / "v_Punch_g03_c01")
     assert len(table) == 9 and "seconds, guessed from the frames" in out
-    mean = mean_of(table)
-    assert row["y_pred"] == mean.idxmax() and row["confidence"] == pytest.approx(mean.max(), rel=1e-5)
     predict(*words, "--output", tmp_path / "list.csv")
     row = pd.read_csv(tmp_path / "list.csv").set_index("filename").loc["v_Punch_g03_c01"]
+    mean = mean_of(table)
+    assert row["y_pred"] == mean.idxmax()
     assert row[ACTIONS].tolist() == pytest.approx(mean[ACTIONS].tolist(), rel=1e-5)
-
-
-def test_a_model_trained_on_clips_is_asked_over_as_many(trained, tmp_path):
-    checkpoint = load(trained("Conv3D") / "Conv3D_epoch2.pth")
-    checkpoint["args"]["clips"] = 4
-    torch.save(checkpoint, tmp_path / "clips.pth")
-    write_video(tmp_path / "a.mp4", make_images(2, count=60))
-    words = ["--checkpoint", tmp_path / "clips.pth", "--video", tmp_path / "a.mp4"]
-    assert "the mean of 4 clips" in predict(*words).stdout
-    assert "the mean of" not in predict(*words, "--clips", "1").stdout
 
 
 def test_of_a_short_video_no_clip_is_taken_twice(trained, tmp_path):
@@ -370,34 +351,6 @@ def test_the_band_of_labels_has_the_seconds_and_the_colours_of_the_curves():
             (5.9, -26, ""), (6.1, -26, "$Surf_{"), (9.9, -26, "$Surf_{")):
         x, y = axes.transData.transform((second, percent)).astype(int)
         np.testing.assert_allclose(pixels[y, x], to_rgb(colors[action]), atol=0.01, err_msg=f"{second} s")
-
-
-INPUTS = {  # the model, flags of its training
-    "frames and differences of several clips": ("Conv3D", "--input both --clips 2"),
-    "of grey frames": ("Conv3D", "--input both --channels 1"),
-    "differences": ("CRNN", "--input differences"),
-    "differences in kept features": ("ResNetCRNN", "--input differences --end_frame 4"),
-}
-
-
-@pytest.mark.parametrize("case", INPUTS)
-def test_what_the_model_saw_in_training_it_sees_in_prediction(case, small_data, tmp_path):
-    """In a list by kept clips, and in --video without them."""
-    model, flags = INPUTS[case]
-    train(model, small_data, tmp_path / "out", *flags.split(), "--epochs", "1")
-    checkpoint = tmp_path / "out" / f"{model}_epoch1.pth"
-    args = argparse.Namespace(**load(checkpoint)["args"])
-    assert MODULES[model].make_dataset(args, []).input == args.input in flags
-    listed, _ = predict_list(tmp_path, "--checkpoint", checkpoint)
-    video = small_data / "jpegs" / "v_Punch_g03_c01"
-    table, _ = predict_table(tmp_path, "--checkpoint", checkpoint, "--video", video)
-    rounding = 1e-2 if model == "ResNetCRNN" else 1e-5  # its features are kept in half precision
-    assert mean_of(table).max() == pytest.approx(listed.loc[video.name, "confidence"], rel=rounding)
-
-
-def test_frames_beside_differences_are_refused_where_the_weights_take_three_channels(small_data, tmp_path):
-    done = train("ResNetCRNN", small_data, tmp_path, "--input", "both", check=False)
-    assert_refused(done, "--input", "both", "differences", status=2)
 
 
 # ------------------------------------------------------------------------------ speed of motion
@@ -508,29 +461,48 @@ def raw_weights(model, checkpoint, folder, prefix, key=None):
     return [folder / name for name in parts]
 
 
+SIZES = {"Conv3D": ["--img_x", "24", "--img_y", "32"], "CRNN": ["--img_x", "40"],
+         "ResNetCRNN": ["--img_x", "32"]}
+
+
 @pytest.mark.parametrize("model, prefix, key", [
     ("Conv3D", "module.", None), ("Conv3D", "", "state_dict"), ("CRNN", "", None),
     ("CRNN", "module.", "state_dict"), ("ResNetCRNN", "module.", None)])
 def test_raw_weights_of_the_original_predict_the_same(model, prefix, key, trained, small_data, tmp_path):
     files = raw_weights(model, trained(model) / f"{model}_epoch2.pth", tmp_path, prefix, key)
-    size = {"Conv3D": ["--img_x", "24", "--img_y", "32"], "CRNN": ["--img_x", "40", "--img_y", "40"],
-            "ResNetCRNN": ["--img_x", "32"]}[model]
     video = small_data / "jpegs" / "v_Punch_g03_c01"
     theirs = predict("--checkpoint", *reversed(files), "--action_name_path", small_data / "actions.pkl",
-                     "--frames", "10", *size, "--video", video).stdout
+                     "--frames", "10", *SIZES[model], "--video", video).stdout
     ours = predict("--checkpoint", trained(model) / f"{model}_epoch2.pth", "--video", video).stdout
     assert theirs[theirs.index("v_Punch_g03_c01"):] == ours[ours.index("v_Punch_g03_c01"):]
 
 
-@pytest.mark.parametrize("model, flags", [("Conv3D", "--channels 1"), ("Conv3D", "--input both"),
-                                          ("CRNN", "--input both")])
-def test_raw_weights_tell_by_their_shape_what_the_model_saw(model, flags, small_data, tmp_path):
-    train(model, small_data, tmp_path, *flags.split(), "--epochs", "1")
-    files = raw_weights(model, tmp_path / f"{model}_epoch1.pth", tmp_path, "")
-    size = ["--img_x", "24", "--img_y", "32"] if model == "Conv3D" else ["--img_x", "40"]
-    out = predict("--checkpoint", *files, "--action_name_path", small_data / "actions.pkl",
-                  "--frames", "10", *size, "--video", small_data / "jpegs" / "v_Punch_g03_c01").stdout
-    assert len(re.findall("^  .*%", out, re.M)) == len(ACTIONS)
+INPUTS = {  # the model, flags of its training
+    "frames and differences of several clips": ("Conv3D", "--input both --clips 2"),
+    "grey frames": ("Conv3D", "--channels 1"),
+    "frames and differences": ("CRNN", "--input both"),
+    "differences in kept features": ("ResNetCRNN", "--input differences --end_frame 4"),
+}
+
+
+@pytest.mark.parametrize("case", INPUTS)
+def test_what_the_model_saw_in_training_it_sees_in_prediction(case, small_data, tmp_path):
+    """Also as many clips; in a list by kept clips and in --video. Raw weights tell it by their shape."""
+    model, flags = INPUTS[case]
+    train(model, small_data, tmp_path / "out", *flags.split(), "--epochs", "1")
+    checkpoint = tmp_path / "out" / f"{model}_epoch1.pth"
+    args = argparse.Namespace(**load(checkpoint)["args"])
+    assert MODULES[model].make_dataset(args, []).input == args.input
+    listed, _ = predict_list(tmp_path, "--checkpoint", checkpoint)
+    video = small_data / "jpegs" / "v_Punch_g03_c01"
+    table, _ = predict_table(tmp_path, "--checkpoint", checkpoint, "--video", video)
+    rounding = 1e-2 if model == "ResNetCRNN" else 1e-5  # its features are kept in half precision
+    assert mean_of(table).max() == pytest.approx(listed.loc[video.name, "confidence"], rel=rounding)
+    if model != "ResNetCRNN":
+        words = [*raw_weights(model, checkpoint, tmp_path, ""), "--action_name_path",
+                 small_data / "actions.pkl", "--frames", "10", *SIZES[model], "--clips", args.clips]
+        raw, _ = predict_table(tmp_path, "--checkpoint", *words, "--video", video)
+        pd.testing.assert_frame_equal(raw, table)
 
 
 @pytest.fixture(scope="module")

@@ -15,39 +15,27 @@ COMMANDS = [*SCRIPTS.values(), REPO / "check_model_prediction.py"]
 SNIPPETS = re.findall(r"```python\n(.*?)```", README, re.S)
 
 
-def readme_commands():
-    """Every shell command in the README that runs one of our scripts."""
-    blocks = re.findall(r"```bash\n(.*?)```", README, re.S)
-    inline = re.findall(r"`((?:python|torchrun)\s[^`]*)`", README)
-    lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
-    lines = [line.split("#")[0] for line in lines] + inline
-    return [part.strip() for line in lines for part in line.split("&&") if ".py" in part]
-
-
-def test_every_command_names_a_script_and_flags_that_exist():
+def test_every_command_flag_file_and_heading_it_mentions_exists():
     helps = {path.name: run_here(path, "--help").stdout for path in COMMANDS}
-    commands = readme_commands()
+    inline = re.findall(r"`((?:python|torchrun)\s[^`]*)`", README)
+    lines = "\n".join(re.findall(r"```bash\n(.*?)```", README, re.S)).replace("\\\n", " ").splitlines()
+    parts = [part for line in [*lines, *inline] for part in line.split("#")[0].split("&&")]
+    commands = [shlex.split(part) for part in parts if ".py" in part]  # those that run one of our scripts
     assert len(commands) > 15
-    for command in commands:
-        words = shlex.split(command)
+    for words in commands:
         script = next(word for word in words if word.endswith(".py"))
-        assert (REPO / script).exists(), command
+        assert (REPO / script).exists(), words
         for flag in (word for word in words[words.index(script):] if word.startswith("--")):
-            assert re.search(rf"^  {flag}\b|, {flag}\b", helps[(REPO / script).name], re.M), command
-
-
-def test_every_flag_and_file_it_mentions_exists():
-    helps = "".join(run_here(path, "--help").stdout for path in COMMANDS)
+            assert re.search(rf"^  {flag}\b|, {flag}\b", helps[(REPO / script).name], re.M), words
     others = {"--nproc_per_node", "--max_restarts", "--nnodes", "--rdzv_backend", "--rdzv_endpoint",
               "--shm-size"}
-    for flag in set(re.findall(r"--[a-z][a-z_-]+\w", README)) - others:
-        assert flag in helps, flag
-    for link in re.findall(r"\]\(([^)#:]+)\)", README):
-        assert (REPO / link).exists(), link
-    for anchor in re.findall(r"\]\(#([^)]+)\)", README):
-        headings = [re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-")
-                    for title in re.findall(r"^#+ (.*)", README, re.M)]
-        assert anchor in headings, anchor
+    flags = set(re.findall(r"--[a-z][a-z_-]+\w", README)) - others
+    assert [flag for flag in flags if flag not in "".join(helps.values())] == []
+    links = re.findall(r"\]\(([^)#:]+)\)", README)
+    assert [link for link in links if not (REPO / link).exists()] == []
+    headings = [re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-")
+                for title in re.findall(r"^#+ (.*)", README, re.M)]
+    assert set(re.findall(r"\]\(#([^)]+)\)", README)) <= set(headings)
 
 
 RECIPES = dict(re.findall(r"^## (.*?)\n.*?^```python\n(.*?)^```",

@@ -123,12 +123,10 @@ SIDES = {  # what is refused with the folders and both remedies
     "loose files in validate": ["train/Bend/1.mov", "train/Wave/2.mov", "validate/1.mov", "validate/2.mov"],
     "train alone": ["train/Bend/1.mov", "train/Wave/1.mov"],
     "other folders beside": ["train/Bend/1.mov", "test/Bend/1.mov", "extra/Bend/7.mov"],
-    "train_256, val_256": ["train_256/Bend/1.mp4", "val_256/Bend/1.mp4"],
     "rawframes": ["rawframes_train/Bend/1/1.jpg", "rawframes_val/Bend/1/1.jpg"],
     "sides in other words, and a folder beside": ["UCF_train/Bend/1.mov", "UCF_val/Bend/2.mov", "x/y/1.mov"],
     "trainset, testset": ["trainset/Bend/1.mp4", "testset/Bend/1.mp4"],
     "a side among actions": ["Bend/1.mov", "val/3.mov"],
-    "sides among actions": ["Bend/1.mov", "val images/2.mov", "train images/Bend/1.mov"],
     "loose files in both": ["train/1.mov", "train/2.mov", "test/1.mov"],
 }
 REFUSED_FOLDERS |= {name: (files, "another --data_path, or a table .*split",
@@ -246,7 +244,6 @@ BAD_TABLES = {
                       "4 of 5 files .* line 4: no.mov, line 5: no.mov, line 6: no.mov, ..."),
     "no video": ("video,action\n,Bend\n", "line 2: the column video is empty"),
     "no action": ("video,action\na/1.mov,Bend\nb/2.mp4\n", "line 3: the column action is empty"),
-    "a blank action": ('video,action\na/1.mov," "\n', "line 2: the column action is empty"),
     "a video twice": ("video,action\na/1.mov,Bend\na/../a/1.mov,Wave\n", "line 3: a/../a/1.mov is also in "
                       "line 2: a video, .* has one row and one action"),
     "a part twice": ("video,action,start\na/1.mov,A,1\na/1.mov,B,0:01.0\n", "line 3: .* is also in line 2"),
@@ -260,7 +257,6 @@ BAD_TABLES = {
     "missing columns": ("path,action\na/1.mov,Bend\n", "line 1 must name .* it has path, action"),
     "a column twice": ("video,Action,action\na/1.mov,Bend,7\n", "line 1 must name .* each once"),
     "a line with more columns": ("video,action\na/1.mov,Bend\nb, c/3 Über.mov,Bend\n", "line 3.*quotes"),
-    "... the first": ("video,action\nb, c/3 Über.mov,Bend\n", "line 2.*quotes"),
     "nothing": ("", "separator"),
     "no line": ("video,action\n", "holds no video"),
     "other letters": (b"video,action\ncaf\xe9.mov,Bend\n", "is not UTF-8 text"),
@@ -275,28 +271,20 @@ def test_an_error_in_a_table_names_the_line(tmp_path, content, message):
         find_videos(str(table))
 
 
-def test_the_sources_of_a_table_are_held_out(tmp_path, capsys):
-    lines = [f"{n}.mov,{action},person {n % 5}" for n, action in enumerate(["Bend", "Wave"] * 10)]
-    tree(tmp_path, *(f"{n}.mov" for n in range(20)))
-    data = load(write(tmp_path / "t.csv", "\n".join(["video,action,source", *lines])), split="group")
-    assert len(all_of(data.train, "source")) == 4 and len(all_of(data.test, "source")) == 1
-    assert "sources: 4 in training, 1 in the test (person 0), 0 in both" in printed(capsys)
-
-
-def test_parts_of_recordings_are_split_by_recording_or_by_a_list(tmp_path):
+def test_parts_of_recordings_are_split_by_recording_or_by_a_list(tmp_path, capsys):
     days = [f"day{n}.mp4" for n in range(1, 5)]
     rows = [f"{day},{start},{start + 2.5},{action}" for day in days for start, action in enumerate("ABA")]
     table = write(tree(tmp_path, *days) / "t.csv", "\n".join(["video,start,end,action", *rows]))
     data = load(table, split="group")
     assert len(all_of(data.train, "path")) == 3 and len(all_of(data.test, "path")) == 1
+    assert re.search(r"sources: 3 in training, 1 in the test \(day[1-4]\), 0 in both", printed(capsys))
     assert {(video.start, video.end) for video in data.test} == {(0, 2.5), (1, 3.5), (2, 4.5)}
     data = load(table, split=str(write(tmp_path / "list.txt", "/x/day2.mp4\nday3@1-3.5")))
     assert names_of(data.test) == data.record["test_videos"] == [
         "day2@0-2.5", "day2@1-3.5", "day2@2-4.5", "day3@1-3.5"]
 
 
-@pytest.mark.parametrize("sides, test", [("train test", "test"), ("Train Validation", "Validation"),
-                                         ("training eval", "eval"), ("train val test", "test")])
+@pytest.mark.parametrize("sides, test", [("Train Validation", "Validation"), ("train val test", "test")])
 def test_the_column_split_is_the_split_and_no_other_is_taken(tmp_path, capsys, sides, test):
     lines = [f"{side}{n}.mov,Bend,{side}" for side in sides.split() for n in (1, 2)]
     tree(tmp_path, *(line.split(",")[0] for line in lines))
@@ -306,19 +294,6 @@ def test_the_column_split_is_the_split_and_no_other_is_taken(tmp_path, capsys, s
     assert ("videos in val (the test side is test): 2" in printed(capsys)) == ("val" in sides.split())
     with pytest.raises(InputError, match="have their own split; use --split given"):
         load(table, split="random")
-
-
-def test_what_folders_do_not_say_a_table_does(tmp_path):
-    """A public data set: class folders in train, loose files in validate."""
-    files = SIDES["loose files in validate"]
-    lines = [f"{file},{'Bend' if '1' in file else 'Wave'},{file.split('/')[0]}" for file in files]
-    tree(tmp_path, *files)
-    data = load(write(tmp_path / "v.csv", "\n".join(["video,action,split", *lines])), split="given")
-    assert names_of(data.train) == ["train/Bend/1", "train/Wave/2"]
-    assert [(video.name, video.action) for video in data.test] == [
-        ("validate/1", "Bend"), ("validate/2", "Wave")]
-    table = write(tree(tmp_path, "x/x") / "x" / "y.TSV", f"video\taction\n{tmp_path / files[0]}\tBend\n")
-    assert find_videos(str(table))[0].path == str(tmp_path / files[0])  # an absolute path
 
 
 # ------------------------------------------------------------------------------ action lists
@@ -407,7 +382,6 @@ def test_random_split_is_the_tutorials_and_group_split_holds_out_sources_of_ever
 FEW_SOURCES = {
     "groups numbered on: 1-2, 3-4, 5-6": {(a, 2 * n + g): 3 for n, a in enumerate("ABC") for g in (1, 2)},
     "four groups per action, numbered on": {(a, 4 * n + g): 2 for n, a in enumerate("ABC") for g in range(4)},
-    "two groups": {(a, g): 5 for a in "ABC" for g in (1, 2)},
     "groups of other sizes": {(a, g): 1 + 3 * (g == 1) for a in "AB" for g in range(1, 6)},
     "two groups beside ten": {("A", 1): 2, ("A", 2): 2} | {(a, g): 4 for a in "BC" for g in range(3, 13)},
 }
@@ -442,8 +416,7 @@ def test_official_splits(ucf101, split, first):
             split_videos(others, split, 42)
 
 
-@pytest.mark.parametrize("train, test", [("train", "test"), ("training", "val"), ("Train", "valid"),
-                                         ("TRAIN", "Validation"), ("train", "eval"), ("train", "testing")])
+@pytest.mark.parametrize("train, test", [("train", "eval"), ("training", "val"), ("TRAIN", "Validation")])
 def test_train_and_test_folders_are_the_split_and_no_other_is_taken(tmp_path, train, test):
     tree(tmp_path, *(f"{train}/{action}/{n}.mov" for action in ("Bend", "Wave") for n in (1, 2)),
          f"{test}/Bend/1.mov", f"{test}/Wave/anna/1.mov", "annotations/list.txt")
@@ -472,7 +445,7 @@ OWN = ["Bend/anna.mov", "Bend/anna 1.mov", "Bend/2.mov", "Bend/a, b.mov", "Bend/
 TEST_LISTS = {  # of these videos: those that are found, and how many names are not
     "v_Wave_g01_c02": (["v_Wave_g01_c02"], 0), "Wave/v_Wave_g01_c02.avi\n\n": (["v_Wave_g01_c02"], 0),
     "V_WAVE_g01_c02.AVI 7": (["v_Wave_g01_c02"], 0), "Bend\\3.mov": (["Bend/3"], 0),
-    "./Bend/3.mov": (["Bend/3"], 0), "  bend/3.MOV  ": (["Bend/3"], 0),
+    "  ./bend/3.MOV  ": (["Bend/3"], 0),
     "/media/my videos/Bend/3.mov\n/media/Run/3.mov": (["Bend/3"], 1), "my_videos/Bend/3 0": (["Bend/3"], 0),
     "3\nBend/3\nBend/3.mov": (["Bend/3"], 0), "anna 1": (["Bend/anna 1"], 0),
     "Bend/anna 1.mov 12": (["Bend/anna 1"], 0), "Bend/a, b.mov": (["Bend/a, b"], 0),
@@ -578,7 +551,6 @@ def test_the_frame_rate_is_the_most_common_of_training_if_it_makes_sense(tmp_pat
         write_video(tmp_path / "Bend" / f"{name}.mp4", images, rate=rate)
     assert load(tmp_path).frame_rate == 50
     assert re.search(r"Rate [12] of [56] training files checked .* usual 50 frames", printed(capsys))
-    assert frames.frame_rate(str(write_video(tmp_path / "480.mp4", images, rate=480))) == 480
     times = [0, 40, 80]  # milliseconds; the header says 1,000 frames per second
     assert frames.frame_rate(str(write_video(tmp_path / "1000.mkv", images, rate=1000, times=times))) == 25
     assert frames.frame_rate(str(tmp_path / "Bend" / "frames")) is None
