@@ -46,7 +46,7 @@ import runs  # noqa: E402
 import videos  # noqa: E402
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # colour-blind safe
-RECORD = "Record a camera or a stream first: ffmpeg -i /dev/video0 -t 60 a.mp4 (or README, To load a model)"
+RECORD = ". Record a camera or a stream first: ffmpeg -i /dev/video0 -t 60 a.mp4 (or README, To load a model)"
 matplotlib.rcParams["text.parse_math"] = False  # a name may hold dollar signs
 
 
@@ -354,7 +354,8 @@ def predict_videos(options: argparse.Namespace, trained: Trained, device: torch.
         for path in paths:
             try:
                 if not os.path.isfile(path) and not os.path.isdir(path):  # a pipe may never end
-                    raise runs.InputError(f"{path} is neither a file nor a folder. {RECORD}")
+                    hint = RECORD if os.path.exists(path) or "://" in path or path.isdigit() else ""
+                    raise runs.InputError(f"{path} is neither a file nor a folder{hint}")
                 args, note = fit_frame_rate(trained, path, options)
                 table, moments = predict_clips(trained, args, path, device)
             except runs.InputError as error:
@@ -400,6 +401,8 @@ def expand(path: str) -> list[str]:
 def find_labels(data_path: str, paths: list[str], action_names: list[str]) -> dict[str, list[videos.Video]]:
     """Return {real path: the labelled parts of a video, in order}. Raise InputError if there are none."""
     names, labels = {videos.name_key(name): name for name in action_names}, defaultdict(list)
+    if not os.path.isfile(data_path):
+        raise runs.InputError(f"--labels {data_path} is not a file: it must be a table (.csv)")
     for part in sorted(videos.find_videos(data_path), key=lambda part: part.start):
         part = part._replace(action=names.get(videos.name_key(part.action), part.action))
         labels[os.path.realpath(part.path)].append(part)

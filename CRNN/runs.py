@@ -362,7 +362,7 @@ def load_checkpoint(path: str | Path, *keys: str, tensors: bool = True) -> dict:
     With tensors=False the tensors stay on disk, unchecked: a quick look at the other entries.
     """
     if not os.path.isfile(path):
-        raise InputError(f"{path}: no such file")
+        raise InputError(f"{path}: no such file" + (" (it is a folder)" if os.path.isdir(path) else ""))
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=None if tensors else True)
         if tensors and zipfile.is_zipfile(path) and zipfile.ZipFile(path).testzip():

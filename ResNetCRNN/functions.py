@@ -87,7 +87,7 @@ def read_clips(path: str, clips: list[list[int]], img_x: int, img_y: int, channe
         shown = [number for number in images if number in numbers or end < numbers[-1] and number == newest]
         if not shown and (len(clips) == 1 or not images):
             raise UnreadableVideo(f"{path}: none of its frames {numbers[0]} to {numbers[-1]} can be read "
-                                  f"({explain_file(path, cause)})")
+                                  f"({explain_file(path, cause or ValueError('there is none'))})")
         nearest = [min(shown or images, key=lambda other: abs(other - number)) for number in numbers]
         unreadable = [number for number in numbers if number not in images and number <= end]
         yield torch.stack([images[number] for number in nearest]), unreadable, end
