@@ -364,7 +364,7 @@ def predict_videos(options: argparse.Namespace, trained: Trained, device: torch.
             tables.append(table)
             parts = labels.get(os.path.realpath(path), [])
             print_prediction(table, path, note)
-            if options.labels:
+            if parts:
                 print_agreement(table, parts, trained.action_names)
             if options.plot:
                 figure = plot_timeline(table, read_strip(path, moments), parts)

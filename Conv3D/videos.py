@@ -32,7 +32,8 @@ import numpy as np
 import torch.distributed as dist
 from PIL import Image
 
-from frames import IMAGE_SUFFIXES, file_seconds, find_series, frame_path, hash_file, is_hdr, usual_frame_rate
+import frames
+from frames import IMAGE_SUFFIXES, UnreadableVideo, decode, find_series, frame_path, hash_file
 from runs import RANK, TORCHRUN, InputError, abbreviate, first_line, join_counts, replace, report, user_file
 
 # ------------------------------------------------------------------------------ 1. Finding videos
@@ -220,8 +221,11 @@ def videos_in_table(path: str) -> Iterator[Video]:
         if not os.path.exists(file):
             missing.append(f"{line}: {video}")
             continue
-        if start > 0 and start >= file_seconds(file):
-            raise InputError(f"{path}, {line}: start {times[0]} is behind the end of {video}")
+        if start > 0 and start >= frames.file_seconds(file):  # as its header says, which may be wrong
+            try:
+                next(decode(file, (start, end)))
+            except UnreadableVideo as error:
+                raise InputError(f"{path}, {line}: {error}") from error
         name = unicodedata.normalize("NFC", without_suffix(Path(video).as_posix()))
         base = name.rpartition("/")[2]
         name = recordings.setdefault(os.path.realpath(file), base if VIDEO_NAME.fullmatch(base) else name)
@@ -474,7 +478,7 @@ def load_videos(args: argparse.Namespace) -> Data:
     print_split(args.split, train, test, chance)
     print_copies(train, test)
     report_hdr(train)
-    return Data(train, test, action_names, usual_frame_rate([video.path for video in train]), chance)
+    return Data(train, test, action_names, frames.usual_frame_rate([video.path for video in train]), chance)
 
 
 def print_videos(args: argparse.Namespace, videos: list[Video], action_names: list[str]) -> None:
@@ -545,10 +549,9 @@ def print_copies(train: list[Video], test: list[Video]) -> None:
 
 
 def report_hdr(videos: list[Video]) -> None:
-    """Print how many of up to 100 files are HDR video, if any."""
     files = [video for video in videos if os.path.isfile(video.path)]
     files = files[::math.ceil(len(files) / 100) or 1]
-    hdr = Counter(video.action for video in files if is_hdr(video.path))
+    hdr = Counter(video.action for video in files if frames.is_hdr(video.path))
     if hdr:
         report("HDR", f"{hdr.total():,} of {len(files):,} training files checked are HDR video, pale here "
                f"({join_counts(hdr)}): if only some actions are, the model may learn the colours")

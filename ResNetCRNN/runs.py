@@ -405,7 +405,7 @@ def start_from(path: str, name: str, model: nn.Module) -> None:
     checkpoint, own = load_checkpoint(path), model.state_dict()
     weights = name_weights(checkpoint.get("model", checkpoint.get("state_dict", checkpoint)), path)
     taken = {key: tensor for key, tensor in weights.items() if key in own and tensor.shape == own[key].shape}
-    if not taken or checkpoint.get("name", name) != name:
+    if not any(tensor.ndim > 1 for tensor in taken.values()) or checkpoint.get("name", name) != name:
         raise InputError(f"--start_from {path}: these are not the weights of a {name}")
     model.load_state_dict(taken, strict=False)
     new, values = [key for key in own if key not in taken], sum(tensor.numel() for tensor in taken.values())
