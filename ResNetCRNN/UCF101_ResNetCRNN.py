@@ -103,12 +103,13 @@ def main():
     if args.demo:
         videos.make_demo_data(args.data_path)
     data = videos.load_videos(args)
+    record = data.record  # of the data, for the checkpoints
     with runs.open_output_folder(args, NAME), functions.name_unreadable_videos(args, data.train + data.test):
         torch.manual_seed(args.seed)
         model = runs.parallelize(build_model(args, len(data.action_names)), device)
         trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
         optimizer = torch.optim.Adam(trained, lr=args.learning_rate, fused=True)
-        history = runs.resume_training(args, PARAMETERS, NAME, model, optimizer, data.record)
+        history = runs.resume_training(args, PARAMETERS, NAME, model, optimizer, record)
 
         datasets = [make_dataset(args, side) for side in (data.train, data.test)]
         train_set, test_set = functions.keep_arrays(args, model, device, datasets)  # decodes each video once
@@ -121,8 +122,8 @@ def main():
             train = functions.train_one_epoch(model, device, train_loader, optimizer, epoch, args)
             test = functions.evaluate(model, device, test_loader, args.clips)
             runs.add_epoch(args, history, train, test, started)
-            runs.save_epoch(args, NAME, model, optimizer, history, data.record)
-    runs.print_outcome(args, NAME, history, data.record, data.chance)
+            runs.save_epoch(args, NAME, model, optimizer, history, record)
+    runs.print_outcome(args, NAME, history, record, data.chance)
 
 
 if __name__ == "__main__":
