@@ -48,6 +48,7 @@ import videos  # noqa: E402
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # colour-blind safe
 RECORD = ". Record a camera or a stream first: ffmpeg -i /dev/video0 -t 60 a.mp4 (or README, To load a model)"
 matplotlib.rcParams["text.parse_math"] = False  # a name may hold dollar signs
+pd.set_option("mode.string_storage", "python")  # Arrow takes no names that are not UTF-8
 
 
 class Trained(NamedTuple):
@@ -472,7 +473,7 @@ def make_clip(trained: Trained, images: np.ndarray) -> torch.Tensor:
     """
     dataset = import_script(trained.name).make_dataset(trained.args, [])
     numbers = [min(number, len(images)) for number in dataset.add_next(dataset.frame_numbers)]
-    X = [functions.resize(images[number - 1], dataset.img_x, dataset.img_y) for number in numbers]
+    X = [frames.resize(images[number - 1], dataset.img_x, dataset.img_y) for number in numbers]
     return dataset.arrange(torch.stack(X))[None]
 
 

@@ -231,7 +231,11 @@ def parallelize(model: nn.Module, device: torch.device) -> nn.Module:
     model = model.to(device)
     if TORCHRUN:
         return nn.parallel.DistributedDataParallel(model, gradient_as_bucket_view=True)  # no second copy
-    return nn.DataParallel(model)
+    parallel = nn.DataParallel(model)
+    if device.type == "cpu":  # also where a GPU is visible, to which DataParallel has moved the model
+        parallel.device_ids = []
+        model.to(device)
+    return parallel
 
 
 def join_processes() -> dist.Store:

@@ -1,13 +1,13 @@
 """What is in a file or a frame folder: its frames by number, their times, their number, the frame rate.
 
-    1. Frames of a video       read_frames, read_image
+    1. Frames and clips        read_frames, read_clips, read_image
     2. Frame folders           list_images
     3. Video files             read_video_file, decode
     4. Opening                 open_video, reading
     5. Numbers and times       count_frames, frame_times, frame_rate, video_state
 
-A video is a file, a part of a file, or a folder of frames. Frames are numbered from 1. Seconds are those
-that a player shows: they begin at 0 with the file.
+A video is a file, a part of a file, or a folder of frames. A clip is the tensor of some of its frames, which
+are numbered from 1. Seconds are those that a player shows: they begin at 0 with the file.
 
 This file imports only runs.py. It is the same in Conv3D/, CRNN/ and ResNetCRNN/. Edit the one in Conv3D/ and
 copy it to the others.
@@ -31,6 +31,8 @@ from itertools import chain, islice
 import av
 import numpy as np
 import PIL
+import torch
+import torch.nn.functional as F
 from av.stream import Disposition
 from av.video.reformatter import VideoReformatter
 from PIL import ExifTags, Image
@@ -40,7 +42,7 @@ from runs import OUT_OF_MEMORY, InputError, first_line, report, user_file
 
 warnings.filterwarnings("ignore", module="PIL")  # of damaged EXIF data, from every worker in every epoch
 
-# ------------------------------------------------------------------------------ 1. Frames of a video
+# ------------------------------------------------------------------------------ 1. Frames and clips
 
 Part = tuple[float, float]  # seconds: the frames of a file from the first on and before the second
 WHOLE = (0.0, math.inf)
@@ -72,6 +74,47 @@ def read_frames(path: str, frame_numbers: list[int], channels: int = 3,
         yield from read_frame_folder(path, frame_numbers, channels)
     else:
         yield from read_video_file(path, frame_numbers, channels, part)
+
+
+def resize(pixels: np.ndarray, img_x: int, img_y: int) -> torch.Tensor:
+    """uint8 (H, W, C) to (C, img_x, img_y), bilinear as in Pillow, within 1/255."""
+    X = torch.from_numpy(np.array(pixels, order="C")).permute(2, 0, 1)  # (C, H, W)
+    return F.interpolate(X[None], size=(img_x, img_y), mode="bilinear", antialias=True)[0]
+
+
+def read_clips(path: str, clips: list[list[int]], img_x: int, img_y: int, channels: int = 3,
+               part: Part = WHOLE) -> Iterator:
+    """Read clips of a video, given by their frame numbers and ordered by time. The video is decoded once.
+
+    Yields, for each clip:
+        X: uint8, (T, C, img_x, img_y), 0..255, C = 3 colour or 1 grey
+        unreadable: the numbers of the frames that could not be read, list of int
+        end: the last frame number of the clip, or of the video if that is shorter
+
+    Raises UnreadableVideo if no frame can be read, InputError if the system fails.
+    """
+    frames = read_frames(path, sorted(set().union(*clips)), channels, part)
+    images, newest, last, cause = {}, 0, 0, None  # {frame number: (C, img_x, img_y)}, their newest, last read
+    for numbers in clips:
+        images = {number: X for number, X in images.items() if number >= numbers[0] or number == newest}
+        while last < numbers[-1] or len(clips) > 1 and not images:  # read on to the end of the clip
+            number, pixels = next(frames, (None, None))
+            if number is None:
+                break
+            last = max(last, number)
+            if isinstance(pixels, Exception):
+                cause = cause or pixels
+            else:
+                images[number], newest = resize(pixels, img_x, img_y), number
+        end = min(last, numbers[-1])
+        # a short video holds its last frame; an unreadable frame is replaced by the nearest of the clip
+        shown = [number for number in images if number in numbers or end < numbers[-1] and number == newest]
+        if not shown and (len(clips) == 1 or not images):
+            raise UnreadableVideo(f"{path}: none of its frames {numbers[0]} to {numbers[-1]} can be read "
+                                  f"({explain_file(path, cause or ValueError('there is none'))})")
+        nearest = [min(shown or images, key=lambda other: abs(other - number)) for number in numbers]
+        unreadable = [number for number in numbers if number not in images and number <= end]
+        yield torch.stack([images[number] for number in nearest]), unreadable, end
 
 
 def read_image(path: str, channels: int) -> np.ndarray:

@@ -1,9 +1,9 @@
 """The subject of the tutorial: clips as data sets, the three models, training and testing.
 
-    1. Clips                       read_clips, Dataset_CRNN, Dataset_3DCNN, make_loader
+    1. Clips                       Dataset_CRNN, Dataset_3DCNN, make_loader
     2. Models                      CNN3D, EncoderCNN, ResCNNEncoder, DecoderRNN, CRNN
     3. Training and testing        augment, train_one_epoch, predict, evaluate
-    4. Kept clips and features     keep_arrays, KeptDataset
+    4. Kept clips and features     keep_arrays, KeptDataset, KeptLoader
     5. Short, unreadable videos    report_short_videos, name_unreadable_videos
 
 Shapes: N videos in a batch, T frames, C channels, H height, W width, E embedding, K actions, V all videos.
@@ -15,12 +15,14 @@ The file is the same in Conv3D/, CRNN/ and ResNetCRNN/. Edit the one in Conv3D/ 
 import argparse
 import contextlib
 import copy
+import functools
 import hashlib
 import inspect
 import math
 import os
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -28,10 +30,10 @@ import torch
 import torch.distributed as dist
 import torch.nn as nn
 import torch.nn.functional as F
-from torch.utils.data import ConcatDataset, DataLoader, Dataset, DistributedSampler
+from torch.utils.data import BatchSampler, ConcatDataset, DataLoader, Dataset, DistributedSampler
 
 import runs
-from frames import VERSIONS, UnreadableVideo, estimate_frames, explain_file, read_frames, reading, video_state
+from frames import VERSIONS, UnreadableVideo, estimate_frames, read_clips, reading, video_state
 from runs import RANK, TORCHRUN, WORLD_SIZE, InputError, report
 from videos import Video
 
@@ -50,50 +52,6 @@ def spread_clips(frame_numbers: list[int], clips: int, count: int) -> list[list[
     room = max(0, count - frame_numbers[-1])
     shifts = [round(clip * room / max(1, clips - 1)) for clip in range(clips)]
     return [[number + shift for number in frame_numbers] for shift in shifts]
-
-
-def resize(pixels: np.ndarray, img_x: int, img_y: int) -> torch.Tensor:
-    """uint8 (H, W, C) to (C, img_x, img_y), bilinear as in Pillow, within 1/255."""
-    X = torch.from_numpy(np.array(pixels, order="C")).permute(2, 0, 1)  # (C, H, W)
-    return F.interpolate(X[None], size=(img_x, img_y), mode="bilinear", antialias=True)[0]
-
-
-def read_clips(path: str, clips: list[list[int]], img_x: int, img_y: int, channels: int = 3,
-               part: tuple[float, float] = (0, math.inf)) -> Iterator:
-    """Read clips of a video, given by their frame numbers and ordered by time. The video is decoded once.
-
-    Yields, for each clip:
-        X: uint8, (T, C, img_x, img_y), 0..255, C = 3 colour or 1 grey
-        unreadable: the numbers of the frames that could not be read, list of int
-        end: the last frame number of the clip, or of the video if that is shorter
-
-    Raises UnreadableVideo if no frame can be read, InputError if the system fails.
-    """
-    frames = read_frames(path, sorted(set().union(*clips)), channels, part)
-    images, newest, last, cause = {}, 0, 0, None  # {frame number: (C, img_x, img_y)}, their newest, last read
-    for numbers in clips:
-        images = {number: X for number, X in images.items() if number >= numbers[0] or number == newest}
-        while last < numbers[-1] or len(clips) > 1 and not images:  # read on to the end of the clip
-            number, pixels = next(frames, (None, None))
-            if number is None:
-                break
-            last = max(last, number)
-            if isinstance(pixels, Exception):
-                cause = cause or pixels
-            else:
-                images[number], newest = resize(pixels, img_x, img_y), number
-        end = min(last, numbers[-1])
-        # a short video holds its last frame; an unreadable frame is replaced by the nearest of the clip
-        shown = [number for number in images if number in numbers or end < numbers[-1] and number == newest]
-        if not shown and (len(clips) == 1 or not images):
-            raise UnreadableVideo(f"{path}: none of its frames {numbers[0]} to {numbers[-1]} can be read "
-                                  f"({explain_file(path, cause or ValueError('there is none'))})")
-        nearest = [min(shown or images, key=lambda other: abs(other - number)) for number in numbers]
-        unreadable = [number for number in numbers if number not in images and number <= end]
-        yield torch.stack([images[number] for number in nearest]), unreadable, end
-
-
-BEYOND = 2**31  # a frame number beyond the end of any video: a clip of it reads on to the end
 
 
 class Dataset_CRNN(Dataset):
@@ -117,19 +75,14 @@ class Dataset_CRNN(Dataset):
         return len(self.videos)
 
     def __getitem__(self, index):
-        index, clip = index if isinstance(index, tuple) else (index, None)
-        if self.clips > 1 and self.counts[index] == 0:
-            X = self.read_and_count(index)
-            X = X if clip is None else [X[clip]]
-        else:
-            clips = spread_clips(self.frame_numbers, self.clips, int(self.counts[index]))
-            try:
-                X = [X for X, _ in self.read(index, clips if clip is None else [clips[clip]])]
-            except UnreadableVideo:
-                if clip is None:
-                    raise
-                X = [[X for X, _ in self.read(index, clips)][clip]]  # frames of other clips replace its own
-        return torch.stack(X) if len(X) > 1 else X[0], self.videos[index].label
+        index, clip = index if isinstance(index, tuple) else (index, None if self.clips > 1 else 0)
+        clips = spread_clips(self.frame_numbers, self.clips, int(self.counts[index]))
+        label, counted = self.videos[index].label, self.clips == 1 or self.counts[index] > 0
+        if counted and clip is not None:
+            with contextlib.suppress(UnreadableVideo):  # then frames of other clips replace its own
+                return next(self.read(index, [clips[clip]]))[0], label
+        X = [X for X, _ in self.read(index, clips)] if counted else self.read_and_count(index)
+        return torch.stack(X) if clip is None else X[clip], label
 
     def read(self, index: int, clips: list[list[int]]) -> Iterator[tuple[torch.Tensor, int]]:
         """Yield (X, number of the last frame) of clips of a video, given by their frame numbers."""
@@ -172,7 +125,7 @@ class Dataset_CRNN(Dataset):
     def read_spread(self, index: int, count: int) -> tuple[list[torch.Tensor], int]:
         """Read clips spread over `count` frames, and on to the end. Returns (clips, the number of frames)."""
         clips = spread_clips(self.frame_numbers, self.clips, count)
-        *X, (_, end) = self.read(index, [*clips, [BEYOND]])
+        *X, (_, end) = self.read(index, [*clips, [2**31]])  # a frame beyond the end of any video
         return [X for X, _ in X], end
 
 
@@ -184,10 +137,7 @@ class Dataset_3DCNN(Dataset_CRNN):
 
 
 class ClipSampler(DistributedSampler):
-    """Shuffle the videos anew in each epoch and draw one clip of each: yields (video, clip) indices.
-
-    Each process of torchrun gets the same number of videos.
-    """
+    """Shuffle the videos anew in each epoch and draw one clip of each: yields (video, clip) indices."""
 
     def __iter__(self):
         generator = torch.Generator().manual_seed(self.seed + self.epoch + 500_000)
@@ -200,7 +150,7 @@ class ClipSampler(DistributedSampler):
 SEED_STEP = 2_654_435_761
 
 
-def make_loader(dataset: Dataset, args: argparse.Namespace, shuffle: bool) -> DataLoader:
+def make_loader(dataset: Dataset, args: argparse.Namespace, shuffle: bool):
     """Return batches for this process. batch_size is the whole batch, divided among the torchrun processes.
 
     shuffle=True gives one clip of each video, shuffle=False all clips, each video in one process only.
@@ -210,9 +160,9 @@ def make_loader(dataset: Dataset, args: argparse.Namespace, shuffle: bool) -> Da
         sampler = ClipSampler(dataset, WORLD_SIZE, RANK, seed=args.seed * SEED_STEP)
     else:
         sampler, batch_size = range(RANK, len(dataset), WORLD_SIZE), max(1, batch_size // args.clips)
-    # kept clips are read faster than other processes hand them over, unless a GPU computes meanwhile
-    num_workers = args.num_workers if torch.cuda.is_available() or not isinstance(dataset, KeptDataset) else 0
-    return open_loader(dataset, batch_size, sampler, num_workers)
+    if isinstance(dataset, KeptDataset):
+        return KeptLoader(dataset, batch_size, sampler)
+    return open_loader(dataset, batch_size, sampler, args.num_workers)
 
 
 def open_loader(dataset: Dataset, batch_size: int, sampler, num_workers: int) -> DataLoader:
@@ -324,16 +274,22 @@ class EncoderCNN(nn.Module):
         self.fc3 = nn.Linear(fc_hidden2, CNN_embed_dim)
 
     def convolve(self, X):
-        X = self.normalize(X.contiguous(memory_format=torch.channels_last))  # (N, C, H, W)
-        return self.conv4(self.conv3(self.conv2(self.conv1(X)))).flatten(1)  # (N, 256*h*w)
+        """Some time steps of the frames, (t, N, C, H, W) to (t, N, 256*h*w)."""
+        steps = len(X)
+        X = self.normalize(X.flatten(0, 1).contiguous(memory_format=torch.channels_last))  # (t*N, C, H, W)
+        for conv, norm, relu in (self.conv1, self.conv2, self.conv3, self.conv4):
+            X = conv(X)
+            # BatchNorm sees the N frames of a time step, as in the original
+            X = relu(torch.cat([norm(x) for x in X.chunk(steps)]) if steps > 1 else norm(X))
+        return X.flatten(1).unflatten(0, (steps, -1))
 
     def forward(self, X):
-        # one time step after the other: its activations stay near the caches, and BatchNorm sees the N frames
-        # of a step, as in the original; the linear layers take all frames at once
-        X = torch.stack([self.convolve(x) for x in X.unbind(1)], dim=1)  # (N, T, 256*h*w)
-        X = F.relu(self.fc1(X))  # (N, T, fc_hidden1)
+        # a GPU takes all time steps at once; on a CPU the activations of a single one stay near the caches
+        steps = X.transpose(0, 1).split(X.shape[1] if X.is_cuda else 1)
+        X = torch.cat([self.convolve(x) for x in steps])  # (T, N, 256*h*w)
+        X = F.relu(self.fc1(X))  # (T, N, fc_hidden1)
         X = self.drop(F.relu(self.fc2(X)))
-        return self.fc3(X)  # (N, T, E)
+        return self.fc3(X).transpose(0, 1)  # (N, T, E)
 
 
 def load_resnet152(weights: str) -> nn.Module:
@@ -551,14 +507,62 @@ class KeptDataset(Dataset):
         return len(self.videos)
 
     def __getitem__(self, index):
-        index, clip = index if isinstance(index, tuple) else (index, None)
-        with reading(str(self.paths[index])):
-            try:
-                arrays = np.load(self.paths[index], mmap_mode="r")  # (clips, ...): reads only what is used
-            except (ValueError, EOFError) as error:
-                raise InputError(f"{self.paths[index]} is damaged: delete it to make it again") from error
-        X = arrays if self.clips > 1 and clip is None else arrays[clip or 0]
-        return torch.from_numpy(X.copy()), self.videos[index].label
+        X, y = self.read([index])
+        return X[0], int(y[0])
+
+    @functools.cached_property
+    def first(self) -> np.ndarray:  # (clips, ...), mapped: all files have its header
+        with reading_kept(self.paths[0]):
+            return np.load(self.paths[0], mmap_mode="r")
+
+    def read(self, indices: list, each=map, pin_memory=False) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the batch (X, y) of indices or pairs (index, clip), read with the map `each` of threads."""
+        pairs = [index if isinstance(index, tuple) else (index, 0) for index in indices]
+        one_clip = self.clips == 1 or isinstance(indices[0], tuple)
+        shape = self.first.shape[1:] if one_clip else self.first.shape
+        dtype = getattr(torch, self.first.dtype.name)  # uint8 or float16
+        X = torch.empty(len(pairs), *shape, dtype=dtype, pin_memory=pin_memory)
+        list(each(self.read_file, X.numpy(), *zip(*pairs, strict=True)))
+        return X, torch.tensor([self.videos[index].label for index, _ in pairs])
+
+    def read_file(self, X: np.ndarray, index: int, clip: int) -> None:
+        with reading_kept(self.paths[index]), open(self.paths[index], "rb") as file:
+            file.seek(self.first.offset + clip * X.nbytes)
+            if file.readinto(X) != X.nbytes:
+                raise EOFError
+
+
+@contextlib.contextmanager
+def reading_kept(path: Path) -> Iterator[None]:
+    with reading(str(path)):
+        try:
+            yield
+        except (ValueError, EOFError) as error:
+            raise InputError(f"{path} is damaged: delete it to make it again") from error
+
+
+class KeptLoader:
+    """Batches of a KeptDataset as (X, y), read by threads, the next one while this one is used.
+
+    Processes would take longer to hand over a batch of CRNN, 126 MB, than threads to read it.
+    """
+
+    def __init__(self, dataset: KeptDataset, batch_size: int, sampler):
+        self.dataset, self.sampler = dataset, sampler
+        self.batches = BatchSampler(sampler, batch_size, drop_last=False)  # of indices
+
+    def __len__(self):
+        return len(self.batches)
+
+    def __iter__(self):
+        pin_memory, batch = torch.cuda.is_available(), None
+        with ThreadPoolExecutor(8) as threads, ThreadPoolExecutor(1) as ahead:
+            for indices in self.batches:
+                batch, before = ahead.submit(self.dataset.read, indices, threads.map, pin_memory), batch
+                if before:
+                    yield before.result()
+            if batch:
+                yield batch.result()
 
 
 class Features(nn.Module):
@@ -637,7 +641,7 @@ def write_arrays(args: argparse.Namespace, device, datasets: list[Dataset_CRNN],
     loader = open_loader(ConcatDataset(datasets), batch_size, missing, min(args.num_workers, len(missing)))
     if encoder:
         extract = Features(encoder).eval()
-        extract = extract if TORCHRUN else nn.DataParallel(extract)
+        extract = nn.DataParallel(extract) if device.type == "cuda" and not TORCHRUN else extract
     folder, flag = paths[0].parent, "--no-cache_features" if encoder else "--cache_gb 0"
     with runs.user_file(folder):
         folder.mkdir(exist_ok=True)

@@ -7,11 +7,12 @@
 Both ways take turns (A B A B ...), so that other work on the machine affects both. A figure is the median of
 the rounds. The functions plain_* are the straightforward way, without huge pages, bf16 and TF32. One process
 for each core reads videos. With a GPU, models train there, and the last rows say what the published schedules
-take.
+take: the longest of computing, of loading kept clips and of reading videos.
 """
 import argparse
 import contextlib
 import ctypes
+import math
 import statistics
 import sys
 import tempfile
@@ -40,6 +41,8 @@ from videos import Video
 
 GPU = torch.cuda.is_available()
 UCF101_VIDEOS, NUM_CLASSES = 13320, 101
+RESNET152_FLOP = 2 * 11.51e9  # of a frame of 224x224: a multiply-add counts as two
+PEAK_FLOPS = 989e12  # an H100 SXM and an H200, bf16
 SIZES = dict(  # name: (usual, with --quick)
     rounds=(5, 1), videos=(16, 2), length=(180, 40),  # frames of a video; UCF101 has 186 on average
     frames=(28, 10), size=(224, 64), conv3d_size=((256, 342), (64, 64)),  # of a clip
@@ -145,6 +148,27 @@ def reading(args, folder: Path) -> None:
     args.rates["reading"] = ours
 
 
+def kept_loader(args, folder: Path, batch: int, shape: tuple, dtype) -> DataLoader:
+    """The loader of a run whose clips or features, random arrays (1, *shape), are kept: 16 batches."""
+    video = Video("v", str(folder), "Action", "", label=0)
+    dataset = functions.KeptDataset(Dataset_CRNN([video], [1], 8, 8), folder)
+    dataset.paths, dataset.videos = [folder / f"{n}.npy" for n in range(16 * batch)], [video] * 16 * batch
+    for path in dataset.paths:
+        np.save(path, np.random.default_rng(0).integers(0, 255, (1, *shape), np.uint8).astype(dtype))
+    options = argparse.Namespace(batch_size=batch, num_workers=cpu_count(), seed=0)
+    return functions.make_loader(dataset, options, shuffle=True)
+
+
+def kept(args, folder: Path) -> None:
+    """Kept clips to the device."""
+    shape = (args.frames, 3, args.size, args.size)
+    loader = kept_loader(args, folder, args.crnn_batches[-1], shape, np.uint8)
+    [seconds] = alternate(args.rounds, lambda: [X.to(args.device, non_blocking=True) for X, _ in loader])
+    args.rates["bytes"] = len(loader.dataset) * math.prod(shape) / seconds
+    print_row(f"kept clips of {'x'.join(map(str, shape))} to the device", "",
+              f"{len(loader.dataset) / seconds:.0f} videos/s", "", f"{args.rates['bytes'] / 1e9:.1f} GB/s")
+
+
 # ------------------------------------------------------------------------------ training steps
 
 
@@ -244,14 +268,10 @@ def resnet(args, folder: Path) -> None:
     X, y = make_batch(args.resnet_frame_batch, args.frames, 3, args.size, args.size)
     plain_X = normalise(model, X.to(args.device)).cpu()
     plain_step, step = make_step(model, partial(plain_crnn, model), plain=True), make_step(model, model)
-    video, path = Video("v", str(folder), "Action", "", label=0), folder / "features.npy"
-    np.save(path, np.random.default_rng(0).random((1, args.frames, 2048), np.float32).astype(np.float16))
-    dataset = functions.KeptDataset(Dataset_CRNN([video], [1], 8, 8), folder)
-    dataset.paths, dataset.videos = [path] * args.resnet_batch, [video] * args.resnet_batch
-    loader = DataLoader(dataset, args.resnet_batch, shuffle=True, pin_memory=GPU)
+    loader = kept_loader(args, folder, args.resnet_batch, (args.frames, 2048), np.float16)
     plain, ours = alternate(args.rounds, partial(plain_step, plain_X, y),
                             lambda: [step(X, y) for X, y in loader])
-    plain, ours = plain / len(X), ours / args.resnet_batch
+    plain, ours = plain / len(X), ours / len(loader.dataset)
     print_row("ResNetCRNN epoch after the first, per video", f"{plain:.2f} s", f"{1000 * ours:.2f} ms",
               f"{plain / ours:.0f}x")
     args.rates["ResNetCRNN"] = 1 / ours
@@ -263,24 +283,30 @@ def resnet(args, folder: Path) -> None:
 
         plain, ours = (len(X) * args.frames / s for s in alternate(
             args.rounds, plain_settings()(extract), extract))
+        share = ours * RESNET152_FLOP * (args.size / 224) ** 2 / PEAK_FLOPS
         print_row("frozen ResNet-152", f"{plain:.0f} frames/s (float32)", f"{ours:.0f} frames/s",
-                  f"{ours / plain:.2f}x")
+                  f"{ours / plain:.2f}x", f"{share:.0%} of the card's bf16 peak")
         args.rates["features"] = ours / args.frames
 
 
 def schedules(args) -> None:
     """What UCF101 takes with the published schedules, from the rates of the other rows."""
-    for name, epochs in (("Conv3D", 15), ("CRNN", 120), ("ResNetCRNN", 120)):
-        hours = epochs * UCF101_VIDEOS / args.rates[name] / 3600  # of a test video as of a training video
-        passes = epochs
+    frame, conv3d_frame = 3 * args.size**2, 3 * math.prod(args.conv3d_size)  # bytes
+    reading_hours = UCF101_VIDEOS * args.frames / args.rates["reading"] / 3600  # of all videos once
+    schedule = ("Conv3D", 15, conv3d_frame), ("CRNN", 120, frame), ("ResNetCRNN", 120, 2 * 2048)
+    for name, epochs, frame_bytes in schedule:
+        computing = epochs * UCF101_VIDEOS / args.rates[name] / 3600  # of a test video as of a training video
+        loading = epochs * UCF101_VIDEOS * args.frames * frame_bytes / args.rates["bytes"] / 3600
+        once = reading_hours
         if name == "ResNetCRNN":
-            hours, passes = hours + UCF101_VIDEOS / args.rates["features"] / 3600, 1
-        reading_hours = passes * UCF101_VIDEOS * args.frames / args.rates["reading"] / 3600
-        print_row(f"{name}, {epochs} epochs of UCF101", "", f"{hours:.2f} h", "",
-                  f"reading meanwhile, on {cpu_count()} cores: {reading_hours:.2f} h; of kept clips once")
+            once = max(once, UCF101_VIDEOS / args.rates["features"] / 3600)
+        read_anew = "" if name == "ResNetCRNN" else f"{max(computing, epochs * reading_hours):.2f} h"
+        print_row(f"{name}, {epochs} epochs of UCF101, clips read in each epoch | kept", read_anew,
+                  f"{once + max(computing, loading):.2f} h", "", f"computing {computing:.2f} h",
+                  f"loading {loading:.2f} h", f"reading once, on {cpu_count()} cores, {reading_hours:.2f} h")
 
 
-ROWS = dict(reading=reading, crnn=crnn, conv3d=conv3d, resnet=resnet)
+ROWS = dict(reading=reading, kept=kept, crnn=crnn, conv3d=conv3d, resnet=resnet)
 
 
 def main():
