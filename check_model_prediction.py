@@ -302,13 +302,16 @@ def predict_list(options: argparse.Namespace, trained: Trained, device) -> None:
 def find_trained_videos(listed: list[videos.Video], trained: Trained) -> list[str]:
     """Return train, test or new for each video; unknown if the checkpoint does not record training videos.
 
-    A video is recognised by its real path. Any other counts as the training's video of its name, but outside
-    UCF101 not if that one is still there and has another size.
+    A video is recognised by its real path, and a part that the training does not have counts as one of its
+    recording. Any other counts as the training's video of its name, but outside UCF101 not if that one is
+    still there and has another size.
     """
     other, found, by_name = "new" if "train" in trained.sides.values() else "unknown", [], 0
-    places = {place_of(name, path): name for name, path in trained.paths.items()}
+    places = {}
+    for name, path in sorted(trained.paths.items(), key=lambda item: trained.sides.get(item[0]) == "train"):
+        places[path] = places[place_of(name, path)] = trained.sides.get(name)  # of a recording on both: train
     for video in listed:
-        side = trained.sides.get(places.get(place_of(video.name, video.path)))
+        side = places.get(place_of(video.name, video.path)) or places.get(os.path.realpath(video.path))
         namesake = trained.paths.get(video.name, "")
         if not side and (videos.VIDEO_NAME.fullmatch(video.name) or not os.path.exists(namesake)
                          or size_of(video.path) == size_of(namesake)):

@@ -234,8 +234,8 @@ def videos_in_table(path: str) -> Iterator[Video]:
             name += "@" + "-".join(np.format_float_positional(time, trim="-") for time in (start, end))
             name = name.removesuffix("inf")  # an open end
         if lines.setdefault(name, line) != line:
-            raise InputError(f"{path}, {line}: {video} is also in {lines[name]}: a video, or the same part "
-                             "of it, has one row and one action")
+            raise InputError(f"{path}, {line}: {video} is also in {lines[name]} (the suffix does not "
+                             "count): a video, or the same part of it, has one row and one action")
         yield Video(name, file, action, source, split, start=start, end=end)
     if missing:
         raise InputError(f"{path}: {len(missing):,} of {len(table):,} files cannot be found from its folder: "
@@ -477,8 +477,8 @@ def load_videos(args: argparse.Namespace) -> Data:
     chance = max(1 / len({video.action for video in videos}), largest / len(test))
     print_split(args.split, train, test, chance)
     print_copies(train, test)
-    report_hdr(train)
-    return Data(train, test, action_names, frames.usual_frame_rate([video.path for video in train]), chance)
+    rate = frames.usual_frame_rate({video.path: video.action for video in train})
+    return Data(train, test, action_names, rate, chance)
 
 
 def print_videos(args: argparse.Namespace, videos: list[Video], action_names: list[str]) -> None:
@@ -493,7 +493,10 @@ def print_videos(args: argparse.Namespace, videos: list[Video], action_names: li
     if len(found) == 1:
         report("", f"All videos show one action, {found[0]}: so the accuracy of 100 % means nothing. Is "
                "--data_path the folder of the class folders?")
-    elif len({re.sub("[0-9]", "", name) for name in found}) == 1:
+    several = [name for name in found if set(re.split("[;,|+&] *", name)).intersection(found) - {name}]
+    if several:
+        report("", f"{abbreviate(several)}: taken for an action of its own, because a video has one action")
+    if len(found) > 1 and len({re.sub("[0-9]", "", name) for name in found}) == 1:
         report("", "These names differ only in their digits: are they the actions? Folders of people or of "
                "parts of the data set belong below the class folders")
 
@@ -531,7 +534,8 @@ def print_split(split: str, train: list[Video], test: list[Video], chance: float
 def print_copies(train: list[Video], test: list[Video]) -> None:
     """Print how many test videos are the same file as a training video, and name files under two actions."""
     videos, firsts, shared, mixed = (*train, *test), {}, [], []
-    sizes = {video.path: os.path.getsize(video.path) for video in videos}
+    with user_file("--data_path"):
+        sizes = {video.path: os.path.getsize(video.path) for video in videos}
     counts = Counter(sizes.values())
     contents = {path: hash_file(path) if counts[size] > 1 else path for path, size in sizes.items()}
     for index, video in enumerate(videos):
@@ -546,15 +550,6 @@ def print_copies(train: list[Video], test: list[Video]) -> None:
                f"({abbreviate(shared)}): this is not a fair test. Keep one of each")
     if mixed:
         report("", f"The same file under two actions: {abbreviate(mixed)}. Each video has one action")
-
-
-def report_hdr(videos: list[Video]) -> None:
-    files = [video for video in videos if os.path.isfile(video.path)]
-    files = files[::math.ceil(len(files) / 100) or 1]
-    hdr = Counter(video.action for video in files if frames.is_hdr(video.path))
-    if hdr:
-        report("HDR", f"{hdr.total():,} of {len(files):,} training files checked are HDR video, pale here "
-               f"({join_counts(hdr)}): if only some actions are, the model may learn the colours")
 
 
 # ------------------------------------------------------------------------------ 5. Demo data

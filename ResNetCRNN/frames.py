@@ -23,7 +23,7 @@ import platform
 import re
 import struct
 import warnings
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from decimal import Decimal
 from itertools import chain, islice
@@ -38,7 +38,7 @@ from av.video.reformatter import VideoReformatter
 from PIL import ExifTags, Image
 from PIL.Image import Transpose
 
-from runs import OUT_OF_MEMORY, InputError, first_line, report, user_file
+from runs import OUT_OF_MEMORY, InputError, first_line, join_counts, report, user_file
 
 warnings.filterwarnings("ignore", module="PIL")  # of damaged EXIF data, from every worker in every epoch
 
@@ -120,7 +120,7 @@ def read_clips(path: str, clips: list[list[int]], img_x: int, img_y: int, channe
 def read_image(path: str, channels: int) -> np.ndarray:
     """Return the pixels of an image, uint8 (H, W, C), turned as its EXIF data says."""
     with Image.open(path, formats=IMAGE_FORMATS) as image:
-        if image.mode == "F" or image.mode.startswith("I") or ";16" in str(image.tile):
+        if image.mode == "F" or image.mode.startswith("I") or re.search("(?<!BGR);16", str(image.tile)):
             raise InputError(f"{path} has more than 8 bits per value: scale the frames to 8 bits")
         turn = None
         with contextlib.suppress(*DAMAGED_IMAGE):  # of the EXIF data; the pixels may be fine
@@ -508,10 +508,18 @@ def frame_rate(path: str) -> float | None:
     return None
 
 
-def usual_frame_rate(paths: list[str]) -> float | None:
-    """Return the most common frame rate of up to 100 files, None if there is none. Report other rates."""
-    files = list(filter(os.path.isfile, paths))
-    rates = list(filter(None, map(frame_rate, files[::math.ceil(len(files) / 100) or 1])))
+def usual_frame_rate(actions: dict[str, str]) -> float | None:
+    """Return the most common frame rate of up to 100 files of {path: action}, None if there is none.
+
+    Report other rates, and HDR video.
+    """
+    files = list(filter(os.path.isfile, actions))
+    files = files[::math.ceil(len(files) / 100) or 1]
+    hdr = Counter(actions[path] for path in files if is_hdr(path))
+    if hdr:
+        report("HDR", f"{hdr.total():,} of {len(files):,} training files checked are HDR video, pale here "
+               f"({join_counts(hdr)}): if only some actions are, the model may learn the colours")
+    rates = list(filter(None, map(frame_rate, files)))
     # phones write 29.4, 29.7, ...: near ones count as one
     usual = max(rates, key=lambda rate: sum(abs(rate - other) < 1 for other in rates), default=None)
     unusual = sum(not 2 / 3 < rate / usual < 1.5 for rate in rates)

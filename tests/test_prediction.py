@@ -130,9 +130,10 @@ def test_a_list_knows_the_videos_of_the_training_by_their_paths(tmp_path):
 
 
 def test_labelled_videos_get_their_accuracy_on_each_side(tmp_path):
-    """Others of equal names are new, but a copy is known."""
-    old, new = tmp_path / "data" / "videos.csv", tmp_path / "new" / "videos.csv"
-    rows = {old: ["video,action,split"], new: ["video,action"]}
+    """Others of equal names are new, but a copy is known, and so is a part."""
+    old, new, part = (tmp_path / path for path in ("data/videos.csv", "new/videos.csv", "data/part.csv"))
+    rows = {old: ["video,action,split"], new: ["video,action"],
+            part: ["video,action,start", "Bend 0.mp4,Bend,0.1", "Bend 3.mp4,Bend,"]}
     for action, n in itertools.product(("Bend", "Wave"), range(4)):
         write_video(tmp_path / "data" / f"{action} {n}.mp4", make_images(n))
         write_video(tmp_path / "new" / f"{action} {n}.mp4", make_images(9 + n, count=14))
@@ -145,7 +146,8 @@ def test_labelled_videos_get_their_accuracy_on_each_side(tmp_path):
     assert load(tmp_path / "out" / "Conv3D_epoch2.pth")["frame_rate"] == 25
     shutil.copytree(tmp_path / "data", tmp_path / "copy")
     words, trained = ["--save_model_path", tmp_path / "out", "--data_path"], {"train": 6, "test": 2}
-    for path, sides in ((old, trained), (tmp_path / "copy" / "videos.csv", trained), (new, {"new": 8})):
+    for path, sides in ((old, trained), (tmp_path / "copy" / "videos.csv", trained), (new, {"new": 8}),
+                        (part, {"train": 1, "test": 1})):
         table, out = predict_list(tmp_path, *words, path)
         assert count_sides(table) == sides
         for side, count in sides.items():
@@ -161,7 +163,7 @@ def test_a_list_uses_kept_clips_and_writes_none(trained, small_data, tmp_path, m
     words = ["--save_model_path", tmp_path / "out", "--output", tmp_path / "list.pkl"]
     [kept] = (tmp_path / "out").glob("clips_*")
     files = sorted(kept.iterdir())
-    monkeypatch.setattr("functions.read_frames", None)  # nothing is read
+    monkeypatch.setattr("frames.read_frames", None)  # nothing is read
     predict(*words)
     table = pd.read_pickle(tmp_path / "list.pkl")
     monkeypatch.undo()

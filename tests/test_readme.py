@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pandas
 import pytest
+import torch
 
 import videos
 from conftest import REPO, SCRIPTS, predict, run, run_here, train, tree
@@ -113,8 +114,9 @@ def test_in_your_own_program_a_model_and_its_export_say_the_same(model, flags, t
     exec(code if flags else code.split("torch.export")[0], own)  # to export a ResNet takes a minute
     predict("--checkpoint", checkpoint, "--video", video, "--csv", "table.csv")
     expected = pandas.read_csv("table.csv").set_index("action")["probability"][own["trained"].action_names]
+    rounding = 0.02 if torch.cuda.is_available() else 1e-6  # predict() is in bfloat16 there
     for found in (own["probabilities"], own["logits"].softmax(1)[0] if flags else own["probabilities"]):
-        assert found.tolist() == pytest.approx(expected.tolist(), abs=1e-6)
+        assert found.tolist() == pytest.approx(expected.tolist(), abs=rounding)
 
 
 def test_its_recipe_makes_parts_of_predicted_clips(tmp_path, monkeypatch):

@@ -532,6 +532,8 @@ def test_unreadable_videos_of_any_name_are_named_in_one_run(workers, odd_names, 
 
 # ------------------------------------------------------------------------------ several processes
 
+# each process needs a GPU of its own
+FOR_TWO_PROCESSES = {} if torch.cuda.device_count() > 1 else {"CUDA_VISIBLE_DEVICES": ""}
 TORCHRUNS = {  # flags, and the test videos: they do not divide by 2, or leave one process without
     "CRNN": (["--clips", "3", "--augment", "crop_flip", "--epochs", "3", "--resume"],
              [f"v_{action}_{clip}" for action in ACTIONS for clip in ("g03_c01", "g04_c01", "g04_c02")]),
@@ -545,7 +547,8 @@ def run_in_two_processes(model: str, data: Path, folder: Path) -> tuple[str, Pat
     (folder / "test.txt").write_text("\n".join(tested))
     launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--max_restarts", "1"]
     _, *words = arguments(model, data, folder / "out", "--split", folder / "test.txt", *flags)
-    return run(*launcher, *words, env=dying_at("CRNN_epoch2.pth", folder)).stdout, folder / "out"
+    environment = dying_at("CRNN_epoch2.pth", folder) | FOR_TWO_PROCESSES
+    return run(*launcher, *words, env=environment).stdout, folder / "out"
 
 
 for name in TORCHRUNS if os.name == "posix" else ():
@@ -596,7 +599,7 @@ def test_machines_that_do_not_share_a_folder_end_with_one_message(machine, train
     command = shlex.join(arguments("CRNN", small_data, f"{tmp_path}/out", "--resume"))
     command = command.replace(f"{tmp_path}/out", f"{tmp_path}/out$RANK")
     err = run(sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--no-python",
-              "bash", "-c", f"exec {command}", check=False).stderr
+              "bash", "-c", f"exec {command}", check=False, env=os.environ | FOR_TWO_PROCESSES).stderr
     [message] = re.findall("^Error: .*", err, re.M)
     assert NOT_SHARED[machine] in message
 

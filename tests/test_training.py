@@ -34,7 +34,7 @@ from conftest import (
     train,
 )
 from functions import CRNN, DecoderRNN, EncoderCNN
-from runs import InputError, load_checkpoint
+from runs import InputError, load_checkpoint, parallelize
 from videos import Video, find_videos, label_videos
 
 CPU = torch.device("cpu")
@@ -291,7 +291,8 @@ def test_an_error_of_the_system_is_no_damage_of_a_kept_file(number, small_data, 
 
     videos = label_videos(find_videos(str(small_data / "jpegs")), ACTIONS)
     kept = functions.KeptDataset(functions.Dataset_CRNN(videos, [1, 2], 8, 8), tmp_path)
-    monkeypatch.setattr(np, "load", np.load if number == errno.ENOENT else fail)
+    kept.first = np.zeros((1, 2, 3, 8, 8), np.uint8)
+    monkeypatch.setattr(functions, "open", open if number == errno.ENOENT else fail, raising=False)
     with pytest.raises(InputError, match=re.escape(f"{kept.paths[3]}: {os.strerror(number)}")):
         kept[3]
 
@@ -421,7 +422,7 @@ def test_resnetcrnn_learns_its_training_videos_by_heart(trained, small_data, tmp
     args.CNN_fc_hidden1 = args.CNN_fc_hidden2 = args.CNN_embed_dim = args.RNN_hidden_nodes = 64
     videos = label_videos(find_videos(str(small_data / "jpegs")), ACTIONS)
     torch.manual_seed(args.seed)
-    model = torch.nn.DataParallel(MODULES["ResNetCRNN"].build_model(args, len(ACTIONS)))
+    model = parallelize(MODULES["ResNetCRNN"].build_model(args, len(ACTIONS)), CPU)
     [dataset] = functions.keep_arrays(args, model, CPU, [MODULES["ResNetCRNN"].make_dataset(args, videos)])
     loader = functions.make_loader(dataset, args, shuffle=True)
     optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)

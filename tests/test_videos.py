@@ -538,10 +538,15 @@ def test_the_start_names_files_that_are_there_twice(tmp_path, capsys):
     assert "under two actions: train/Bend/a and train/Wave/same. Each" in out
 
 
-def test_the_start_asks_whether_names_that_differ_in_digits_are_actions(tmp_path, capsys):
-    for names, asked in ((["fold1", "fold2"], True), (["Wave1", "Bend2"], False), (["7"], False)):
-        load(tree(tmp_path / names[0], *(f"{name}/Bend/{n}.mov" for name in names for n in range(4))))
-        assert ("differ only in their digits: are they the actions?" in printed(capsys)) == asked
+REMARKS = "differ only in their digits: are they the actions?", "Bend;Wave: taken for an action of its own"
+
+
+def test_the_start_remarks_names_that_are_hardly_actions(tmp_path, capsys):
+    for names, remark in ((["fold1", "fold2"], REMARKS[0]), (["Wave1", "Bend2"], ""), (["7"], ""),
+                          (["Wave", "Bend;Wave"], REMARKS[1]), (["Jump", "Bend;Wave"], "")):
+        load(tree(tmp_path / "-".join(names), *(f"{name}/1/{n}.mov" for name in names for n in range(4))))
+        out = printed(capsys)
+        assert [text in out for text in REMARKS] == [text == remark for text in REMARKS]
 
 
 def test_the_frame_rate_is_the_most_common_of_training_if_it_makes_sense(tmp_path, capsys):
