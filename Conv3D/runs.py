@@ -554,7 +554,7 @@ def plot_curves(file, name: str, history: dict) -> None:
 
 
 def print_outcome(args: argparse.Namespace, name: str, history: dict, data_record: dict,
-                  chance: float | None = None) -> None:
+                  chance: float) -> None:
     """Print the best and the last accuracy, how certain the last one is, what helps, and what to run next."""
     from scipy.stats import binomtest  # here, because it takes a second; comes with scikit-learn
 
@@ -564,7 +564,7 @@ def print_outcome(args: argparse.Namespace, name: str, history: dict, data_recor
           f"last, epoch {len(history['test_score'])}: {last:.1%}")
     report("", f"Report the last one, because the test videos chose the best. With {count:,} test videos its "
            f"95 % interval is {interval.low:.1%} to {interval.high:.1%} (Wilson; more if they share sources)")
-    for line in read_curves(args, history, interval.low, chance) if chance else ():
+    for line in read_curves(args, history, interval.low, chance):
         report("Curves", line)
     print(f"Output  checkpoints, histories, fig_UCF101_{name}.png in\n        {args.save_model_path}")
     script = Path(__file__).resolve().parent.parent / "check_model_prediction.py"

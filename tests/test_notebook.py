@@ -156,18 +156,15 @@ def test_a_list_is_shown_with_its_pictures_and_without_a_warning(name, results):
     assert [output.text for output in results[name] if output.get("name") == "stderr"] == []
 
 
-def test_mistakes_are_shown_by_split_and_pair(results):
+def test_mistakes_are_shown_by_split_and_pair_and_ordered_by_confidence(results):
     text = text_of(results["usual"])
     assert re.search(r"test +5 +2 +40\.0 %", text) and re.search(r"train +3 +1 +33\.3 %", text)
     assert re.search(r"Biking +Punch +2\n", text) and re.search(r"Punch +Biking +1\n", text)
     assert "YoYo" not in text  # a mistake on a training video
+    mistakes = re.findall(r"(.* -> .*): no picture", text_of(results["untested"]))[-2:]
+    assert mistakes == ["YoYo -> Punch (99 %)  v_YoYo_g02_c02", "YoYo -> Biking (95 %)  v_YoYo_g02_c01"]
 
 
 def test_the_timeline_is_of_the_most_confident_mistake_or_the_video_asked_for(results):
     usual, one = pictures_of(results["usual"]), pictures_of(results["one video"])
     assert usual[:4] == one[:4] and usual[4] != one[4]
-
-
-def test_mistakes_are_ordered_by_confidence(results):
-    mistakes = re.findall(r"(.* -> .*): no picture", text_of(results["untested"]))[-2:]
-    assert mistakes == ["YoYo -> Punch (99 %)  v_YoYo_g02_c02", "YoYo -> Biking (95 %)  v_YoYo_g02_c01"]
