@@ -188,7 +188,7 @@ class Normalize(nn.Module):
 
     def __init__(self, mean: tuple, std: tuple, input: str = "frames"):
         super().__init__()
-        motion = (0.5,) * len(mean), (0.15,) * len(mean)  # differences are small
+        motion = (0.5,) * len(mean), (0.08,) * len(mean)  # differences are small
         # beside them frames weigh 0.3: otherwise the scene would be learnt first
         both = mean + motion[0], tuple(value / 0.3 for value in std) + motion[1]
         mean, std = {"frames": (mean, std), "differences": motion, "both": both}[input]

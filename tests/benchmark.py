@@ -172,23 +172,19 @@ def kept(args, folder: Path) -> None:
 # ------------------------------------------------------------------------------ training steps
 
 
-def plain_encoder(encoder: EncoderCNN, x: torch.Tensor) -> torch.Tensor:
-    x = encoder.conv4(encoder.conv3(encoder.conv2(encoder.conv1(x))))
-    x = F.relu(encoder.fc1(x.flatten(1)))
-    return encoder.fc3(encoder.drop(F.relu(encoder.fc2(x))))
-
-
-def plain_resnet_encoder(encoder: ResCNNEncoder, x: torch.Tensor) -> torch.Tensor:
-    with torch.no_grad():
-        x = encoder.resnet(x).flatten(1)
-    x = F.relu(encoder.bn1(encoder.fc1(x)))
-    return encoder.fc3(encoder.drop(F.relu(encoder.bn2(encoder.fc2(x)))))
-
-
 def plain_crnn(model: CRNN, X: torch.Tensor) -> torch.Tensor:
     """(N, T, 3, H, W) float32 to logits: the 2D network is called once a frame."""
-    encode = plain_encoder if isinstance(model.encoder, EncoderCNN) else plain_resnet_encoder
-    return model.decoder(torch.stack([encode(model.encoder, X[:, t]) for t in range(X.shape[1])], dim=1))
+    encoder, steps = model.encoder, []
+    for x in X.unbind(1):
+        if isinstance(encoder, EncoderCNN):
+            x = encoder.conv4(encoder.conv3(encoder.conv2(encoder.conv1(x)))).flatten(1)
+            x = F.relu(encoder.fc2(F.relu(encoder.fc1(x))))
+        else:
+            with torch.no_grad():
+                x = encoder.resnet(x).flatten(1)
+            x = F.relu(encoder.bn2(encoder.fc2(F.relu(encoder.bn1(encoder.fc1(x))))))
+        steps.append(encoder.fc3(encoder.drop(x)))
+    return model.decoder(torch.stack(steps, dim=1))
 
 
 def plain_cnn3d(model: CNN3D, X: torch.Tensor) -> torch.Tensor:

@@ -6,7 +6,6 @@ import random
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from PIL import Image
@@ -15,21 +14,11 @@ from torchvision.transforms.functional import resize
 
 import frames
 import functions
-from conftest import (
-    ACTIONS,
-    assert_same_run,
-    broken_frames,
-    load,
-    make_images,
-    predict,
-    train,
-    write_frames,
-    write_video,
-)
+from conftest import assert_same_run, broken_frames, load, make_images, train, write_frames, write_video
 from frames import UnreadableVideo
 from functions import Dataset_3DCNN, Dataset_CRNN, KeptDataset, keep_arrays, make_loader, spread_clips
 from runs import InputError
-from videos import Video, find_videos, label_videos
+from videos import Video, find_videos
 
 FRAMES = list(range(1, 11))
 
@@ -60,16 +49,6 @@ def decoded(monkeypatch) -> list[int]:
 
 
 # ------------------------------------------------------------------------------ clips
-
-
-def test_clips_are_uint8_and_laid_out_for_each_model(small_data):
-    found = label_videos(find_videos(str(small_data / "jpegs")), ACTIONS)
-    X, y = Dataset_CRNN(found, FRAMES, 20, 26)[9]
-    assert (X.shape, X.dtype, y) == ((10, 3, 20, 26), torch.uint8, found[9].label) and y == 1
-    X3, _ = Dataset_3DCNN(found, FRAMES, 20, 26)[9]
-    assert X3.shape == (3, 10, 20, 26) and torch.equal(X3.transpose(0, 1), X)
-    grey, _ = Dataset_3DCNN(found, FRAMES, 20, 26, channels=1)[9]
-    assert grey.shape == (1, 10, 20, 26)
 
 
 def test_frames_of_several_sizes_are_resized_as_pillow_does(tmp_path):
@@ -300,7 +279,7 @@ def test_nothing_is_kept_of_a_video_that_the_system_failed_to_read(tmp_path, mon
 
 
 def test_parts_of_recordings_train_to_the_last_bit_as_the_same_frames_in_folders(tmp_path):
-    """Whole recordings are held out, and a list knows the parts, also by other paths."""
+    """Whole recordings are held out."""
     rows = ["video,action,start,end"]
     for day in range(4):
         write_video(tmp_path / f"day{day}.mp4", make_images(day, 40), "libx264", g="9")
@@ -320,12 +299,6 @@ def test_parts_of_recordings_train_to_the_last_bit_as_the_same_frames_in_folders
     assert_same_run(tmp_path / "parts", tmp_path / "folders", "Conv3D", 2)
     tested = load(tmp_path / "parts" / "Conv3D_epoch2.pth")["test_videos"]
     assert len(found) == 12 and len(tested) == 3 and len({name.split("@")[0] for name in tested}) == 1
-    (tmp_path / "new").mkdir()
-    rows = [f"{video.path},{video.action},{video.start},{video.end}".replace(",inf", ",") for video in found]
-    (tmp_path / "new" / "parts.csv").write_text("\n".join(["video,action,start,end", *rows]))
-    predict("--save_model_path", tmp_path / "parts", "--data_path", tmp_path / "new" / "parts.csv",
-            "--output", tmp_path / "list.pkl")
-    assert pd.read_pickle(tmp_path / "list.pkl")["split"].value_counts().to_dict() == {"train": 9, "test": 3}
 
 
 # ------------------------------------------------------------------------------ hundreds of damaged files

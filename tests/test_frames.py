@@ -200,18 +200,6 @@ def transparent_video(suffix: str, codec: str, pix_fmt: str):
     return make
 
 
-def numbered(pattern: str, first: int, *others: str):
-    """A frame folder of other names than frame000001.jpg, ..., and images beside without a number."""
-    def make(folder, images):
-        for number, image in enumerate(images, start=first):
-            Image.fromarray(image).save(folder / pattern.format(number))
-        for name in others:
-            Image.new("RGB", (8, 8)).save(folder / name)
-        return folder, images
-
-    return make
-
-
 def filmed(suffix: str, *more, **options):
     return lambda folder, images: (write_video(folder / f"film{suffix}", images, *more, **options), images)
 
@@ -248,10 +236,6 @@ ODD = {  # each makes a video of the images in a folder, and returns it and what
     "frames turned by EXIF": exif_turned,
     "frames of all formats, progressive, CMYK": mixed_formats,
     "frames with transparency": transparent,
-    "img_2 before img_10": numbered("img_{}.png", 1, "cover.jpg", "background.png"),
-    "frame (1) beside frame": numbered("frame ({}).jpg", 1, "frame.jpg"),
-    "from 0": numbered("frame{:06d}.jpg", 0), "from 100": numbered("frame{:06d}.jpg", 100),
-    "numbers alone": numbered("{}.bmp", 95), "hundredths of seconds": numbered("12.{:02d}.png", 5),
 }
 
 
@@ -328,25 +312,29 @@ def test_a_file_of_any_name_is_read(tmp_path, monkeypatch, name):
         assert list(frames_of(name, [1, 2, 3])) == [1, 2, 3] and frames.frame_rate(name) == 25
 
 
-SERIES = {  # names of images, and those that are frames, in their order
-    "numbers without zeros": ("img_10.png img_2.png", "img_2.png img_10.png"),
-    "seconds_nanoseconds": ("1305031103_1.png 1305031102_9.png", "1305031102_9.png 1305031103_1.png"),
-    "seconds.microseconds": ("1305031103.009.png 1305031102.17.png", "1305031102.17.png 1305031103.009.png"),
-    "times of the day": ("c_13-00-02.jpg c_12-59-30.jpg", "c_12-59-30.jpg c_13-00-02.jpg"),
-    "dates": ("2024-05-03_12-00-50.jpg 2024-05-03_12-01-02.jpg 2023-06-03_12-00-50.jpg",
-              "2023-06-03_12-00-50.jpg 2024-05-03_12-00-50.jpg 2024-05-03_12-01-02.jpg"),
-    "the total behind": ("2of3.jpg 10of3.jpg 1of3.jpg", "1of3.jpg 2of3.jpg 10of3.jpg"),
-    "a poster beside": ("poster_640x480.png i_1.png i_2.png", "i_1.png i_2.png"),
-    "flow beside": ("img_1.jpg img_2.jpg img_3.jpg flow_x_1.jpg flow_x_2.jpg flow_y_1.jpg",
-                    "img_1.jpg img_2.jpg img_3.jpg"),
-    "two formats": ("1.jpg 2.png", "1.jpg 2.png"),
+SERIES = {  # names of images, separated by commas, and those that are frames, in their order
+    "numbers without zeros": ("img_10.png, img_2.png", "img_2.png, img_10.png"),
+    "seconds_nanoseconds": ("1305031103_1.png, 1305031102_9.png", "1305031102_9.png, 1305031103_1.png"),
+    "seconds.microseconds": ("130503113.009.png, 130503112.17.png", "130503112.17.png, 130503113.009.png"),
+    "times of the day": ("c_13-00-02.jpg, c_12-59-30.jpg", "c_12-59-30.jpg, c_13-00-02.jpg"),
+    "dates": ("2024-05-03_12-00-50.jpg, 2024-05-03_12-01-02.jpg, 2023-06-03_12-00-50.jpg",
+              "2023-06-03_12-00-50.jpg, 2024-05-03_12-00-50.jpg, 2024-05-03_12-01-02.jpg"),
+    "the total behind": ("2of3.jpg, 10of3.jpg, 1of3.jpg", "1of3.jpg, 2of3.jpg, 10of3.jpg"),
+    "a poster and a cover beside": ("poster_640x480.png, cover.png, i_1.png, i_2.png", "i_1.png, i_2.png"),
+    "of Windows": ("frame.jpg, frame (2).jpg, frame (1).jpg", "frame (1).jpg, frame (2).jpg"),
+    "from 0": ("frame000000.jpg, frame000001.jpg", "frame000000.jpg, frame000001.jpg"),
+    "hundredths of seconds": ("12.09.png, 12.10.png, 12.11.png", "12.09.png, 12.10.png, 12.11.png"),
+    "flow beside": ("img_1.jpg, img_2.jpg, img_3.jpg, flow_x_1.jpg, flow_x_2.jpg, flow_y_1.jpg",
+                    "img_1.jpg, img_2.jpg, img_3.jpg"),
+    "two formats": ("1.jpg, 2.png", "1.jpg, 2.png"),
 }
 
 
 @pytest.mark.parametrize("images, shown", SERIES.values(), ids=SERIES)
 def test_frames_are_the_largest_series_of_images_in_the_order_of_all_their_numbers(tmp_path, images, shown):
-    tree(tmp_path, *images.split())
-    assert [os.path.basename(path) for path in frames.list_images(str(tmp_path)).values()] == shown.split()
+    tree(tmp_path, *images.split(", "))
+    expected = {number: str(tmp_path / name) for number, name in enumerate(shown.split(", "), start=1)}
+    assert frames.list_images(str(tmp_path)) == expected
 
 
 UNCLEAR = {

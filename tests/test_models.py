@@ -45,18 +45,11 @@ def test_parameter_names_are_the_published_ones(resnet_encoder):
     assert {n.split(".")[0] for n in crnn.state_dict()} == {"encoder", "decoder"}
 
 
-@pytest.mark.parametrize("count", [2, 1])  # of one video, too
-def test_shapes(count, resnet_encoder):
-    clip = torch.randint(256, (count, 10, 3, 49, 56), dtype=torch.uint8)
-    encoder = EncoderCNN(49, 56, CNN_embed_dim=7)
-    assert encoder(clip).shape == (count, 10, 7)
-    assert CRNN(encoder, DecoderRNN(7, num_classes=5))(clip).shape == (count, 5)
-    assert CRNN(resnet_encoder, DecoderRNN())(clip).shape == (count, 101)
-    both = torch.cat([clip, clip], dim=2)  # frames and differences
-    assert EncoderCNN(49, 56, in_channels=6, input="both")(both).shape == (count, 10, 512)
-    for X, given in ((clip, {}), (clip[:, :, :1], dict(in_channels=1)),
-                     (both, dict(in_channels=6, input="both"))):
-        assert CNN3D(10, 49, 56, num_classes=5, **given)(X.transpose(1, 2)).shape == (count, 5)
+def test_shapes(resnet_encoder):
+    clip = torch.randint(256, (2, 10, 3, 49, 56), dtype=torch.uint8)
+    assert EncoderCNN(49, 56, CNN_embed_dim=7)(clip).shape == (2, 10, 7)
+    assert CRNN(resnet_encoder, DecoderRNN())(clip).shape == (2, 101)
+    assert CNN3D(10, 49, 56, num_classes=5)(clip.transpose(1, 2)).shape == (2, 5)
 
 
 def frame_by_frame(encoder, clip):
@@ -82,7 +75,7 @@ def test_differences_are_scaled_up_and_beside_them_frames_weigh_less(mean, std):
     clip = torch.randint(256, (2, 6, 5, 5), dtype=torch.uint8)
     frames = functions.Normalize(mean, std)(clip[:, :3])
     differences = functions.Normalize(mean, std, "differences")(clip[:, 3:])
-    torch.testing.assert_close(differences, (clip[:, 3:] / 255 - 0.5) / 0.15)
+    torch.testing.assert_close(differences, (clip[:, 3:] / 255 - 0.5) / 0.08)
     both, expected = functions.Normalize(mean, std, "both"), torch.cat([0.3 * frames, differences], dim=1)
     torch.testing.assert_close(both(clip), expected)
     torch.testing.assert_close(both(clip.unsqueeze(2)), expected.unsqueeze(2))  # as Conv3D has it

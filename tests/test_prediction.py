@@ -109,52 +109,41 @@ def test_videos_that_came_after_the_training_are_new(trained, small_data, tmp_pa
     assert "Split   by name for 24 of 25 videos" in out  # as it is another folder
 
 
-def test_a_list_knows_the_videos_of_the_training_by_their_paths(tmp_path):
-    """In a table of absolute or ../ paths, in a folder below or above, and where a link leads to them."""
+def test_a_list_knows_the_videos_of_the_training(tmp_path):
+    """By absolute or ../ paths, in a folder below or above, where a link leads; also a copy, and a part.
+
+    Others of equal names are new.
+    """
     for number, parts in enumerate(itertools.product(("train", "test"), ("Bend", "Wave"), "1234")):
-        write_frames(tmp_path.joinpath("all", *parts), make_images(number, count=10))
-    rows = [f"{start}/all/train/{action}/{n},{action},{'test' if n == 4 else 'train'}\n"
+        write_video(tmp_path.joinpath("all", *parts).with_suffix(".mp4"), make_images(number))
+    rows = [f"{start}/all/train/{action}/{n}.mp4,{action},{'test' if n == 4 else 'train'}"
             for action, start in (("Bend", tmp_path), ("Wave", "..")) for n in (1, 2, 3, 4)]
+    tables = {"train": ["video,action,split", *rows],
+              "parts": ["video,start,action", "../all/train/Bend/1.mp4,0.1,Bend",
+                        "../all/train/Wave/4.mp4,,Wave"],
+              "unknown": ["video,action", "../all/test/Bend/1.mp4,Surf"]}
     (tmp_path / "lists").mkdir()
-    (tmp_path / "lists" / "train.csv").write_text("video,action,split\n" + "".join(rows))
+    for name, lines in tables.items():
+        (tmp_path / "lists" / f"{name}.csv").write_text("\n".join(lines))
     train("Conv3D", tmp_path, tmp_path / "out", "--action_name_path", "none", "--epochs", "1",
           "--data_path", tmp_path / "lists" / "train.csv", "--split", "given")
+    assert load(tmp_path / "out" / "Conv3D_epoch1.pth")["frame_rate"] == 25
     (tmp_path / "linked").symlink_to(tmp_path / "all" / "train")
-    trained = {"train": 6, "test": 2}
+    for name in ("all", "lists"):
+        shutil.copytree(tmp_path / name, tmp_path / "copy" / name)
+    write_video(tmp_path / "copy" / "all" / "train" / "Wave" / "1.mp4", make_images(20, count=14))
+    trained, words = {"train": 6, "test": 2}, ["--save_model_path", tmp_path / "out", "--data_path"]
     for data, sides in (("lists/train.csv", trained), ("all/train", trained), ("linked", trained),
-                        ("all", trained | {"new": 8}), ("all/test", {"new": 8})):
-        words = ["--save_model_path", tmp_path / "out", "--data_path", tmp_path / data]
-        table, out = predict_list(tmp_path, *words)
-        assert count_sides(table) == sides and "by name" not in out
+                        ("all", trained | {"new": 8}), ("all/test", {"new": 8}),
+                        ("lists/parts.csv", {"train": 1, "test": 1}),
+                        ("copy/lists/train.csv", {"train": 5, "test": 2, "new": 1})):
+        table, out = predict_list(tmp_path, *words, tmp_path / data)
+        assert count_sides(table) == sides, data
+        assert re.findall("by name for . of 8", out) == (["by name for 3 of 8"] if "copy" in data else [])
         assert {name[-1] for name in table.index[table["split"] == "test"]} <= {"4"}
-
-
-def test_labelled_videos_get_their_accuracy_on_each_side(tmp_path):
-    """Others of equal names are new, but a copy is known, and so is a part."""
-    old, new, part = (tmp_path / path for path in ("data/videos.csv", "new/videos.csv", "data/part.csv"))
-    rows = {old: ["video,action,split"], new: ["video,action"],
-            part: ["video,action,start", "Bend 0.mp4,Bend,0.1", "Bend 3.mp4,Bend,"]}
-    for action, n in itertools.product(("Bend", "Wave"), range(4)):
-        write_video(tmp_path / "data" / f"{action} {n}.mp4", make_images(n))
-        write_video(tmp_path / "new" / f"{action} {n}.mp4", make_images(9 + n, count=14))
-        rows[old].append(f"{action} {n}.mp4,{action},{'test' if n == 3 else 'train'}")
-        rows[new].append(f"{action} {n}.mp4,{action}")
-    for path, lines in rows.items():
-        path.write_text("\n".join(lines) + "\n")
-    train("Conv3D", tmp_path, tmp_path / "out", "--data_path", old, "--split", "given",
-          "--action_name_path", "none")
-    assert load(tmp_path / "out" / "Conv3D_epoch2.pth")["frame_rate"] == 25
-    shutil.copytree(tmp_path / "data", tmp_path / "copy")
-    words, trained = ["--save_model_path", tmp_path / "out", "--data_path"], {"train": 6, "test": 2}
-    for path, sides in ((old, trained), (tmp_path / "copy" / "videos.csv", trained), (new, {"new": 8}),
-                        (part, {"train": 1, "test": 1})):
-        table, out = predict_list(tmp_path, *words, path)
-        assert count_sides(table) == sides
         for side, count in sides.items():
             assert re.search(rf"^Accuracy {side} .* of {count} videos", out, re.M)
-    with open(new, "a") as file:
-        file.write("../data/Bend 0.mp4,Surf\n")
-    done = predict(*words, new, "--output", tmp_path / "list.pkl", check=False)
+    done = predict(*words, tmp_path / "lists" / "unknown.csv", "--output", tmp_path / "list.pkl", check=False)
     assert_refused(done, "unknown actions: Surf", "not trained on", "--data_path", "--video")
 
 
@@ -199,8 +188,8 @@ def test_top_five_of_files_frame_folders_and_folders_of_videos(trained, tmp_path
     Image.fromarray(make_images(3, count=1)[0]).save(tmp_path / "day" / "cover.png")
     out = run(sys.executable, REPO / "check_model_prediction.py", "--checkpoint",
               trained("CRNN") / "CRNN_epoch2.pth", "--csv", "a.csv", "--video", "take:2.avi", "day").stdout
-    assert [Path(path).as_posix() for path in re.findall(r"^(\S+\.\w+|\S+frames)$", out, re.M)] == [
-        "take:2.avi", "day/a.mp4", "day/evening/b.mp4", "day/frames"]
+    paths = ["take:2.avi", "day/a.mp4", "day/evening/b.mp4", "day/frames"]
+    assert [Path(path).as_posix() for path in re.findall(r"^(\S+\.\w+|\S+frames)$", out, re.M)] == paths
     reasons = " ".join(re.search(r"^Skipped ([^/]+),\s+in\s+day", out, re.M)[1].split())
     assert reasons == "images without a number, of another series, or beside videos: 1, folders too deep: 1"
     for action in ACTIONS:
@@ -208,18 +197,8 @@ def test_top_five_of_files_frame_folders_and_folders_of_videos(trained, tmp_path
     table = pd.read_csv("a.csv")
     assert list(table) == ["video", "start", "end", "action", "probability"]
     assert len(table) == 4 * len(ACTIONS)
-    assert {*table["video"].map(lambda path: Path(path).as_posix())} == {
-        "take:2.avi", "day/a.mp4", "day/evening/b.mp4", "day/frames"}
+    assert [Path(path).as_posix() for path in table["video"].unique()] == paths
     np.testing.assert_allclose(table.groupby("video")["probability"].sum(), 1, rtol=1e-5)
-
-
-def test_without_clips_the_seconds_that_were_used_are_printed(trained, tmp_path):
-    write_video(tmp_path / "long.mp4", make_images(2, count=60), rate=10)
-    words = ["--save_model_path", trained("Conv3D"), "--video", tmp_path / "long.mp4"]
-    out = predict(*words).stdout
-    assert "(from seconds 0.0 to 0.9 of 5.9; use --clips 7 to see more)" in out
-    write_video(tmp_path / "long.mp4", make_images(2, count=10), rate=10)
-    assert "--clips" not in predict(*words).stdout  # nothing is left
 
 
 def test_with_clips_it_says_what_happens_when(trained, tmp_path):
@@ -242,7 +221,8 @@ def test_with_clips_it_says_what_happens_when(trained, tmp_path):
     for (start, end, action, percent), row in zip(lines, clips.itertuples(), strict=True):
         assert (float(start), float(end), action) == pytest.approx((row.start, row.end, row.action), abs=0.06)
         assert float(percent) == pytest.approx(100 * row.probability, abs=0.06)
-    first, _ = predict_table(tmp_path, *words)
+    first, out = predict_table(tmp_path, *words)
+    assert "(from seconds 0.0 to 0.9 of 5.9; use --clips 7 to see more)" in out
     pd.testing.assert_frame_equal(table[table["start"] == 0], first, rtol=1e-4)  # the first clip is as before
 
 
@@ -261,6 +241,8 @@ def test_of_a_short_video_no_clip_is_taken_twice(trained, tmp_path):
     write_video(tmp_path / "short.mp4", make_images(2, count=12))
     words = ["--save_model_path", trained("Conv3D"), "--video", tmp_path / "short.mp4", "--clips", "20"]
     assert "the mean of 3 clips" in predict(*words).stdout
+    write_video(tmp_path / "short.mp4", make_images(2, count=10))
+    assert "to see more" not in predict(*words).stdout  # nothing is left
     write_video(tmp_path / "short.mp4", make_images(2, count=7))
     table, out = predict_table(tmp_path, *words)
     assert len(table) == 3 and "(3 frames shorter than a clip: the last frame is held)" in out

@@ -146,9 +146,15 @@ def test_a_loss_that_is_not_finite_ends_the_run_with_what_to_do():
 # ------------------------------------------------------------------------------ a run and its outputs
 
 
+KEPT = {  # what is kept of each video, and its form
+    "Conv3D": ("clips", (1, 3, 10, 24, 32), "uint8"), "CRNN": ("clips", (1, 10, 3, 40, 40), "uint8"),
+    "ResNetCRNN": ("features", (1, 10, 2048), "float16"),
+}
+
+
 @pytest.mark.parametrize("model", MODELS)
 def test_a_script_trains_and_writes_its_outputs(model, trained):
-    folder = trained(model)
+    folder, (kept, *form) = trained(model), KEPT[model]
     output = (folder / "output.txt").read_text()
     assert "24 videos of 3 actions" in output and "18 videos for training, 6 for the test" in output
     assert len(re.findall(r"^Epoch +\d+/2 .*train loss .*test loss", output, re.M)) == 2
@@ -157,6 +163,10 @@ def test_a_script_trains_and_writes_its_outputs(model, trained):
     for key, values in histories(folder).items():
         assert values.shape == (2,) and np.isfinite(values).all()
         assert "loss" in key or ((0 <= values) & (values <= 1)).all()
+    [cache] = folder.glob(f"{kept}_*")
+    assert f"Cache   {kept} of 24 videos, 0.00 GB, in\n        {cache}\n" in output
+    arrays = [np.load(path) for path in cache.iterdir()]
+    assert [[array.shape, array.dtype.name] for array in arrays] == [form] * 24
     with Image.open(folder / f"fig_UCF101_{model}.png") as figure:
         assert figure.size[0] > 800
     assert (folder / f"{model}_optimizer_epoch2.pth").exists()
@@ -217,29 +227,6 @@ def test_each_of_these_changes_what_is_learnt(flags, trained, small_data, tmp_pa
 
 
 # ------------------------------------------------------------------------------ what is kept
-
-
-@pytest.mark.parametrize("model, kept, shape", [
-    ("Conv3D", "clips", (1, 3, 10, 24, 32)), ("ResNetCRNN", "features", (1, 10, 2048))])
-def test_the_start_says_what_is_kept_how_large_and_where(model, kept, shape, trained):
-    [folder] = trained(model).glob("*_*/")
-    arrays = [np.load(path) for path in folder.iterdir()]
-    assert folder.name.startswith(f"{kept}_") and len(arrays) == 24
-    dtype = "uint8" if kept == "clips" else "float16"
-    assert {(array.shape, array.dtype.name) for array in arrays} == {(shape, dtype)}
-    said = f"Cache   {kept} of 24 videos, 0.00 GB, in\n        {folder}\n"
-    assert said in (trained(model) / "output.txt").read_text()
-
-
-def test_clips_that_are_kept_and_clips_that_are_read_anew_give_the_same_numbers(small_data, tmp_path):
-    """To the last bit, also with several clips and crops."""
-    kept, read_anew = tmp_path / "kept", tmp_path / "read anew"
-    flags = ["--clips", "3", "--augment", "crop_flip"]
-    assert "3 clips per video" in train("CRNN", small_data, kept, *flags).stdout
-    train("CRNN", small_data, read_anew, *flags, "--cache_gb", "0", "--num_workers", "1")
-    assert_same_run(kept, read_anew, "CRNN", 2)
-    assert {np.load(path).shape for path in kept.glob("clips_*/*.npy")} == {(3, 10, 3, 40, 40)}
-    assert not list(read_anew.glob("clips_*"))
 
 
 def test_what_would_take_too_much_is_not_kept_and_the_start_says_how_much(tmp_path, capsys):

@@ -123,7 +123,6 @@ SIDES = {  # what is refused with the folders and both remedies
     "loose files in validate": ["train/Bend/1.mov", "train/Wave/2.mov", "validate/1.mov", "validate/2.mov"],
     "train alone": ["train/Bend/1.mov", "train/Wave/1.mov"],
     "other folders beside": ["train/Bend/1.mov", "test/Bend/1.mov", "extra/Bend/7.mov"],
-    "rawframes": ["rawframes_train/Bend/1/1.jpg", "rawframes_val/Bend/1/1.jpg"],
     "sides in other words, and a folder beside": ["UCF_train/Bend/1.mov", "UCF_val/Bend/2.mov", "x/y/1.mov"],
     "trainset, testset": ["trainset/Bend/1.mp4", "testset/Bend/1.mp4"],
     "a side among actions": ["Bend/1.mov", "val/3.mov"],
@@ -168,29 +167,23 @@ def test_case_blanks_and_the_unicode_form_of_an_action_do_not_matter(tmp_path):
 
 def test_any_tree_of_files_is_read_or_refused(tmp_path):
     """What is taken is there, in a folder or with a name of its action; nothing but InputError is raised."""
-    rng, outcomes = random.Random(0), Counter()
+    rng, read = random.Random(0), 0
     folders = ["Bend", "Wave", "wave", "anna", "1", "v_Wave_g01_c02", "Über", " "]
     files = ["{}.mov", "{}.MP4", "v_Wave_g01_c0{}.avi", "a_g2_c{}.gif", "frame00000{}.jpg", "img_{}.png",
              "c.jpg", "{}.txt", ".x", "new\nline.ts", "caf\udce9.avi"]
     for number in range(150):
-        root, tops = tmp_path / str(number), rng.choice([folders[:1], folders[:2], folders, ["train", "val"]])
+        root, tops = tmp_path / str(number), rng.choice([folders[:2], folders, ["train", "val"]])
         for _ in range(rng.randrange(2, 15)):
-            above = rng.choices(tops, k=rng.random() < 0.95)
-            above += rng.choices(folders, k=rng.choice((0, 0, 1, 1, 3)))
-            file = rng.choice(files[:rng.choice((4, 11))]).format(rng.randrange(9))
+            above = rng.choices(tops, k=rng.random() < 0.95) + rng.choices(folders, k=rng.choice((0, 1, 3)))
             with contextlib.suppress(OSError):  # the file system may not allow it
-                tree(root, "/".join((*above, file)))
-        split = "given" if tops[0] == "train" else rng.choice(("random", "group", "official1", "none"))
-        try:
-            data = load(root, split=split, seed=number)
-        except InputError as error:
-            outcomes["refused"] += bool(str(error).strip())
-            continue
-        outcomes["read"] += 1
-        for video in (*data.train, *data.test):
-            assert os.path.exists(video.path) and data.action_names[video.label] == video.action
-            assert videos.name_key(video.action) in videos.name_key(video.path), video
-    assert min(outcomes.values()) > 20 and sum(outcomes.values()) == 150, outcomes
+                tree(root, "/".join((*above, rng.choice(files).format(rng.randrange(9)))))
+        with contextlib.suppress(InputError):
+            data = load(root, split="given" if tops[0] == "train" else rng.choice(("random", "group")))
+            read += 1
+            for video in (*data.train, *data.test):
+                assert os.path.exists(video.path) and data.action_names[video.label] == video.action
+                assert videos.name_key(video.action) in videos.name_key(video.path), video
+    assert 20 < read < 130
 
 
 # ------------------------------------------------------------------------------ videos in a table
@@ -245,7 +238,7 @@ BAD_TABLES = {
     "no video": ("video,action\n,Bend\n", "line 2: the column video is empty"),
     "no action": ("video,action\na/1.mov,Bend\nb/2.mp4\n", "line 3: the column action is empty"),
     "a video twice": ("video,action\na/1.mov,Bend\na/../a/1.mov,Wave\n", "line 3: a/../a/1.mov is also in "
-                      "line 2: a video, .* has one row and one action"),
+                      "line 2 .*: a video, .* has one row and one action"),
     "a part twice": ("video,action,start\na/1.mov,A,1\na/1.mov,B,0:01.0\n", "line 3: .* is also in line 2"),
     "times of frames": ("video,action,start\nframes 4,Bend,1\n", "line 2: frames 4 .* have no seconds"),
     **{times: (f"video,action,start,end\na/1.mov,Bend,{times}\n", "line 2: start .* must be times")
@@ -282,18 +275,6 @@ def test_parts_of_recordings_are_split_by_recording_or_by_a_list(tmp_path, capsy
     data = load(table, split=str(write(tmp_path / "list.txt", "/x/day2.mp4\nday3@1-3.5")))
     assert names_of(data.test) == data.record["test_videos"] == [
         "day2@0-2.5", "day2@1-3.5", "day2@2-4.5", "day3@1-3.5"]
-
-
-@pytest.mark.parametrize("sides, test", [("Train Validation", "Validation"), ("train val test", "test")])
-def test_the_column_split_is_the_split_and_no_other_is_taken(tmp_path, capsys, sides, test):
-    lines = [f"{side}{n}.mov,Bend,{side}" for side in sides.split() for n in (1, 2)]
-    tree(tmp_path, *(line.split(",")[0] for line in lines))
-    table = write(tmp_path / "t.csv", "\n".join(["video,action,split", *lines]))
-    data = load(table, split="given")
-    assert names_of(data.test) == [f"{test}1", f"{test}2"] and len(data.train) == 2
-    assert ("videos in val (the test side is test): 2" in printed(capsys)) == ("val" in sides.split())
-    with pytest.raises(InputError, match="have their own split; use --split given"):
-        load(table, split="random")
 
 
 # ------------------------------------------------------------------------------ action lists
@@ -400,9 +381,6 @@ def test_a_source_is_one_whatever_the_action_but_ucf101_numbers_its_groups_anew_
     own = ["Biking/clip_g01_c01", "Punch/clip_g01_c01", "Biking/anna/1", "Punch/v_Punch_g01_c01/img"]
     found = [Video(name, name, name.split("/")[0], "g1" if "_g" in name else "anna") for name in own]
     assert all_of(label_videos(found, sorted(UCF101)), "source") == {"g1", "anna", "Punch g1"}
-    counts = {("Biking", 1): 1, ("Punch", 1): 1}
-    assert all_of(labelled(counts), "source") == {"g1"}
-    assert all_of(labelled(counts, sorted(UCF101)), "source") == {"Biking g1", "Punch g1"}
 
 
 @pytest.mark.parametrize("split, first", {"official1": 1, "official2": 8, "official3": 15}.items())
@@ -416,27 +394,28 @@ def test_official_splits(ucf101, split, first):
             split_videos(others, split, 42)
 
 
-@pytest.mark.parametrize("train, test", [("train", "eval"), ("training", "val"), ("TRAIN", "Validation")])
-def test_train_and_test_folders_are_the_split_and_no_other_is_taken(tmp_path, train, test):
-    tree(tmp_path, *(f"{train}/{action}/{n}.mov" for action in ("Bend", "Wave") for n in (1, 2)),
-         f"{test}/Bend/1.mov", f"{test}/Wave/anna/1.mov", "annotations/list.txt")
-    for split in ("given", "folders"):
-        data = load(tmp_path, split=split)
-        assert names_of(data.test) == [f"{test}/Bend/1", f"{test}/Wave/anna/1"]
-        assert len(data.train) == 4 and all_of(data.train, "action") == {"Bend", "Wave"}
-    for split in ("random", "group", "official1", str(tmp_path / "annotations" / "list.txt")):
-        with pytest.raises(InputError, match="have their own split; use --split given"):
-            load(tmp_path, split=split)
+@pytest.mark.parametrize("train, test, unused", [
+    ("TRAIN", "Validation", ""), ("training", "val", "eval"), ("train", "test", "val")])
+def test_the_given_split_of_folders_or_a_column_is_taken_and_no_other(tmp_path, capsys, train, test, unused):
+    lines = [f"{side}/{action}/1.mov,{action},{side}" for side in (train, test, unused) if side
+             for action in ("Bend", "Wave")]
+    tree(tmp_path, *(line.split(",")[0] for line in lines), "annotations/list.txt")
+    table = write(tmp_path / "videos.csv", "\n".join(["video,action,split", *lines]))
+    for data_path, split in ((tmp_path, "given"), (tmp_path, "folders"), (table, "given")):
+        data = load(data_path, split=split)
+        assert names_of(data.train) == [f"{train}/Bend/1", f"{train}/Wave/1"]
+        assert names_of(data.test) == [f"{test}/Bend/1", f"{test}/Wave/1"]
+        assert (f"videos in {unused} (the test side is {test}): 2" in printed(capsys)) == bool(unused)
+        for other in ("random", "group", "official1", str(tmp_path / "annotations" / "list.txt")):
+            with pytest.raises(InputError, match="have their own split; use --split given"):
+                load(data_path, split=other)
+        capsys.readouterr()
 
 
-@pytest.mark.parametrize("files, test, passed_over", [
-    (["eval/Bend/1.mov", "val/Bend/1.mov", "eval/Bend/2.mov"], "val", "in eval (the test side is val): 2"),
-    (["val/Bend/1.mov", "test/1.mov", "test/2.mov"], "val", "in no class folder: 2"),  # as of Kinetics
-], ids=["val counts, eval does not", "but not if it has no class folders"])
-def test_of_several_test_folders_one_counts(tmp_path, capsys, files, test, passed_over):
-    data = load(tree(tmp_path, "train/Bend/1.mov", *files), split="given")
-    assert names_of(data.test) == [f"{test}/Bend/1"] and len(data.train) == 1
-    assert passed_over in printed(capsys)
+def test_a_test_folder_without_class_folders_does_not_count(tmp_path, capsys):  # as of Kinetics
+    data = load(tree(tmp_path, "train/Bend/1.mov", "val/Bend/1.mov", "test/1.mov"), split="given")
+    assert names_of(data.train) == ["train/Bend/1"] and names_of(data.test) == ["val/Bend/1"]
+    assert "in no class folder: 1" in printed(capsys)
 
 
 OWN = ["Bend/anna.mov", "Bend/anna 1.mov", "Bend/2.mov", "Bend/a, b.mov", "Bend/3.mov", "Wave/2.mov",
@@ -516,9 +495,10 @@ def test_the_start_says_how_many_test_videos_share_a_source_with_training(tmp_pa
     load(tree(tmp_path / "nine", *everyone))
     out = printed(capsys)
     assert "9 of the 9 test videos (100.0%) have a source that is also in" in out and "--split group" in out
-    load(tmp_path / "nine", split="group")
+    load(tmp_path / "nine", split="group", clips=3)
     out = printed(capsys)
     assert "also in training" not in out and "unknown" not in out and "No test video" not in out
+    assert "36 videos of 4 actions, frames 1 to 28, 3 clips per video" in out
     assert "chance level: 25.0%; each test video counts 12.50%" in out
     load(tree(tmp_path / "mixed", "train/Bend/anna/1.mov", "train/Wave/2.mov", "test/Bend/ben/3.mov",
               "test/Wave/Anna/4.mov", "test/Wave/5.mov", "test/Bend/x_g01_c01.mov"), split="given")
