@@ -1,6 +1,6 @@
 """Make the README's pictures, .github/images/*.png, from two runs of CRNN's demo.
 
-    python tests/make_images.py
+    python .github/images/make_images.py
 
 A run that does not exist is trained first, which takes minutes on two CPU cores.
 Each picture is shown 800 pixels wide and stays below 150 KB.
@@ -15,7 +15,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from PIL import Image
 
-REPO = Path(__file__).resolve().parent.parent
+REPO = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(REPO / "CRNN"))
 
 from frames import frame_path, read_frames  # noqa: E402
