@@ -302,20 +302,22 @@ def predict_list(options: argparse.Namespace, trained: Trained, device) -> None:
 def find_trained_videos(listed: list[videos.Video], trained: Trained) -> list[str]:
     """Return train, test or new for each video; unknown if the checkpoint does not record training videos.
 
-    A video is recognised by its real path, and a part that the training does not have counts as one of its
-    recording. Any other counts as the training's video of its name, but outside UCF101 not if that one is
-    still there and has another size.
+    A video is recognised by its real path. Any other counts as the training's video of its name, but outside
+    UCF101 not if that one is still there and has another size. A part that training did not list takes the
+    side of its recording (train, if that has parts on both sides).
     """
     other, found, by_name = "new" if "train" in trained.sides.values() else "unknown", [], 0
-    places = {}
+    places, recordings = {}, {}  # {real path, or (real path, times): side}, {name: (side, real path)}
     for name, path in sorted(trained.paths.items(), key=lambda item: trained.sides.get(item[0]) == "train"):
-        places[path] = places[place_of(name, path)] = trained.sides.get(name)  # of a recording on both: train
+        side = places[path] = places[place_of(name, path)] = trained.sides.get(name)
+        recordings[videos.recording_of(name)] = side, path
     for video in listed:
         side = places.get(place_of(video.name, video.path)) or places.get(os.path.realpath(video.path))
-        namesake = trained.paths.get(video.name, "")
+        side_by_name, namesake = recordings.get(videos.recording_of(video.name), ("", ""))
         if not side and (videos.VIDEO_NAME.fullmatch(video.name) or not os.path.exists(namesake)
                          or size_of(video.path) == size_of(namesake)):
-            side = trained.sides.get(video.name) or trained.sides.get(videos.name_key(video.name))
+            side = (trained.sides.get(video.name) or trained.sides.get(videos.name_key(video.name))
+                    or side_by_name)
             by_name += bool(side)
         found.append(side or other)
     if by_name:

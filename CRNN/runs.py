@@ -231,10 +231,10 @@ def parallelize(model: nn.Module, device: torch.device) -> nn.Module:
     model = model.to(device)
     if TORCHRUN:
         return nn.parallel.DistributedDataParallel(model, gradient_as_bucket_view=True)  # no second copy
-    parallel = nn.DataParallel(model)
-    if device.type == "cpu":  # also where a GPU is visible, to which DataParallel has moved the model
-        parallel.device_ids = []
-        model.to(device)
+    if device.type == "cuda":
+        return nn.DataParallel(model)
+    parallel = nn.DataParallel(nn.Identity())  # it would move the model to a GPU that is visible
+    parallel.module, parallel.device_ids = model, []
     return parallel
 
 

@@ -508,17 +508,21 @@ def frame_rate(path: str) -> float | None:
     return None
 
 
-def usual_frame_rate(actions: dict[str, str]) -> float | None:
-    """Return the most common frame rate of up to 100 files of {path: action}, None if there is none.
+def usual_frame_rate(videos: list[tuple[str, str]]) -> float | None:
+    """Return the most common frame rate of up to 100 files of (path, action), None if there is none.
 
     Report other rates, and HDR video.
     """
+    actions = defaultdict(set)  # of a recording several
+    for path, action in videos:
+        actions[path].add(action)
     files = list(filter(os.path.isfile, actions))
     files = files[::math.ceil(len(files) / 100) or 1]
-    hdr = Counter(actions[path] for path in files if is_hdr(path))
+    hdr = [path for path in files if is_hdr(path)]
     if hdr:
-        report("HDR", f"{hdr.total():,} of {len(files):,} training files checked are HDR video, pale here "
-               f"({join_counts(hdr)}): if only some actions are, the model may learn the colours")
+        counts = join_counts(Counter(action for path in hdr for action in sorted(actions[path])))
+        report("HDR", f"{len(hdr):,} of {len(files):,} training files checked are HDR video, pale here "
+               f"({counts}): if only some actions are, the model may learn the colours")
     rates = list(filter(None, map(frame_rate, files)))
     # phones write 29.4, 29.7, ...: near ones count as one
     usual = max(rates, key=lambda rate: sum(abs(rate - other) < 1 for other in rates), default=None)

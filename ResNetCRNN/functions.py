@@ -274,13 +274,15 @@ class EncoderCNN(nn.Module):
         self.fc3 = nn.Linear(fc_hidden2, CNN_embed_dim)
 
     def convolve(self, X):
-        """Some time steps of the frames, (t, N, C, H, W) to (t, N, 256*h*w)."""
+        """Convolve t time steps: (t, N, C, H, W) to (t, N, 256*h*w)."""
         steps = len(X)
         X = self.normalize(X.flatten(0, 1).contiguous(memory_format=torch.channels_last))  # (t*N, C, H, W)
-        for conv, norm, relu in (self.conv1, self.conv2, self.conv3, self.conv4):
-            X = conv(X)
-            # BatchNorm sees the N frames of a time step, as in the original
-            X = relu(torch.cat([norm(x) for x in X.chunk(steps)]) if steps > 1 else norm(X))
+        for block in (self.conv1, self.conv2, self.conv3, self.conv4):
+            if self.training and steps > 1:  # BatchNorm sees the N frames of a time step, as in the original
+                conv, norm, relu = block
+                X = relu(torch.cat([norm(x) for x in conv(X).chunk(steps)]))
+            else:
+                X = block(X)
         return X.flatten(1).unflatten(0, (steps, -1))
 
     def forward(self, X):
@@ -511,24 +513,26 @@ class KeptDataset(Dataset):
         return X[0], int(y[0])
 
     @functools.cached_property
-    def first(self) -> np.ndarray:  # (clips, ...), mapped: all files have its header
-        with reading_kept(self.paths[0]):
-            return np.load(self.paths[0], mmap_mode="r")
+    def form(self) -> tuple[bytes, tuple, str]:
+        """The header, shape and dtype of all files."""
+        with reading_kept(self.paths[0]), open(self.paths[0], "rb") as file:
+            arrays = np.load(self.paths[0], mmap_mode="r")  # (clips, ...)
+            return file.read(arrays.offset), arrays.shape, arrays.dtype.name
 
     def read(self, indices: list, each=map, pin_memory=False) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the batch (X, y) of indices or pairs (index, clip), read with the map `each` of threads."""
         pairs = [index if isinstance(index, tuple) else (index, 0) for index in indices]
-        one_clip = self.clips == 1 or isinstance(indices[0], tuple)
-        shape = self.first.shape[1:] if one_clip else self.first.shape
-        dtype = getattr(torch, self.first.dtype.name)  # uint8 or float16
-        X = torch.empty(len(pairs), *shape, dtype=dtype, pin_memory=pin_memory)
+        _, shape, dtype = self.form
+        shape = shape[1:] if self.clips == 1 or isinstance(indices[0], tuple) else shape
+        X = torch.empty(len(pairs), *shape, dtype=getattr(torch, dtype), pin_memory=pin_memory)
         list(each(self.read_file, X.numpy(), *zip(*pairs, strict=True)))
         return X, torch.tensor([self.videos[index].label for index, _ in pairs])
 
     def read_file(self, X: np.ndarray, index: int, clip: int) -> None:
         with reading_kept(self.paths[index]), open(self.paths[index], "rb") as file:
-            file.seek(self.first.offset + clip * X.nbytes)
-            if file.readinto(X) != X.nbytes:
+            is_ours = file.read(len(self.form[0])) == self.form[0]
+            file.seek(clip * X.nbytes, os.SEEK_CUR)
+            if not is_ours or file.readinto(X) != X.nbytes:
                 raise EOFError
 
 
@@ -541,23 +545,20 @@ def reading_kept(path: Path) -> Iterator[None]:
             raise InputError(f"{path} is damaged: delete it to make it again") from error
 
 
-class KeptLoader:
+class KeptLoader(BatchSampler):
     """Batches of a KeptDataset as (X, y), read by threads, the next one while this one is used.
 
-    Processes would take longer to hand over a batch of CRNN, 126 MB, than threads to read it.
+    This is faster than getting a batch (CRNN: 126 MB) from other processes; --num_workers has no effect here.
     """
 
     def __init__(self, dataset: KeptDataset, batch_size: int, sampler):
-        self.dataset, self.sampler = dataset, sampler
-        self.batches = BatchSampler(sampler, batch_size, drop_last=False)  # of indices
-
-    def __len__(self):
-        return len(self.batches)
+        super().__init__(sampler, batch_size, drop_last=False)  # batches of indices
+        self.dataset = dataset
 
     def __iter__(self):
         pin_memory, batch = torch.cuda.is_available(), None
         with ThreadPoolExecutor(8) as threads, ThreadPoolExecutor(1) as ahead:
-            for indices in self.batches:
+            for indices in super().__iter__():
                 batch, before = ahead.submit(self.dataset.read, indices, threads.map, pin_memory), batch
                 if before:
                     yield before.result()

@@ -68,6 +68,11 @@ def name_key(name: str) -> str:
     return unicodedata.normalize("NFC", name).strip().casefold()
 
 
+def recording_of(name: str) -> str:
+    """Return the name of a video without the times of a part."""
+    return re.sub("@[0-9.]+-[0-9.]*$", "", name)
+
+
 def without_suffix(path: str) -> str:
     stem, suffix = os.path.splitext(path)
     return stem if suffix.lower() in VIDEO_SUFFIXES else path
@@ -421,7 +426,7 @@ def listed_videos(videos: list[Video], path: str) -> list[Video]:
     by_file = defaultdict(list)  # {last part of a name: (the whole name, video)}
     for video in videos:
         whole = name_key(video.name)
-        for name in {whole, re.sub("@[0-9.]+-[0-9.]*$", "", whole)}:  # a recording stands for all its parts
+        for name in {whole, recording_of(whole)}:  # it stands for all its parts
             by_file[name.rpartition("/")[2]].append(("/" + name, video))
     for column in ("$", r"[ ,\t][^ ,\t]*$"):  # none, or one more column
         found = {}
@@ -477,7 +482,7 @@ def load_videos(args: argparse.Namespace) -> Data:
     chance = max(1 / len({video.action for video in videos}), largest / len(test))
     print_split(args.split, train, test, chance)
     print_copies(train, test)
-    rate = frames.usual_frame_rate({video.path: video.action for video in train})
+    rate = frames.usual_frame_rate([(video.path, video.action) for video in train])
     return Data(train, test, action_names, rate, chance)
 
 

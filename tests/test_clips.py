@@ -270,9 +270,10 @@ def test_nothing_is_kept_of_a_video_that_the_system_failed_to_read(tmp_path, mon
     failing[0] = False
     kept, = keep(tmp_path, [dataset])
     assert torch.equal(kept[1][0], dataset_of(tmp_path / "second")[0][0])
-    next(tmp_path.glob("clips_*/*")).write_bytes(b"")
-    with pytest.raises(InputError, match="npy is damaged: delete it"):
-        [kept[0], kept[1]]
+    for path, content in ((kept.paths[1], bytes(kept.paths[1].stat().st_size)), (kept.paths[0], b"")):
+        path.write_bytes(content)
+        with pytest.raises(InputError, match=f"{path.name} is damaged: delete it"):
+            keep(tmp_path, [dataset])[0].read([(0, 0), (1, 0)])
 
 
 # ------------------------------------------------------------------------------ parts of recordings

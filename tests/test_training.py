@@ -278,7 +278,7 @@ def test_an_error_of_the_system_is_no_damage_of_a_kept_file(number, small_data, 
 
     videos = label_videos(find_videos(str(small_data / "jpegs")), ACTIONS)
     kept = functions.KeptDataset(functions.Dataset_CRNN(videos, [1, 2], 8, 8), tmp_path)
-    kept.first = np.zeros((1, 2, 3, 8, 8), np.uint8)
+    kept.form = b"", (1, 2, 3, 8, 8), "uint8"
     monkeypatch.setattr(functions, "open", open if number == errno.ENOENT else fail, raising=False)
     with pytest.raises(InputError, match=re.escape(f"{kept.paths[3]}: {os.strerror(number)}")):
         kept[3]
