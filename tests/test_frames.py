@@ -362,6 +362,10 @@ def test_images_of_more_than_8_bits_are_refused_because_their_range_is_unknown(t
         Image.fromarray(grey.astype(dtype)).save(tmp_path / f"2.{suffix}")
         refusal(f"2.{suffix} has more than 8 bits .* scale the frames", frames_of, tmp_path, [2])
         (tmp_path / f"2.{suffix}").unlink()
+    masks = struct.pack("<III", 0xF800, 0x7E0, 0x1F)  # 5, 6 and 5 bits of 16 are not more
+    header = struct.pack("<IiiHHIIiiII", 40, 8, 8, 1, 16, 3, 128, 0, 0, 0, 0) + masks
+    write(tmp_path / "3.bmp", struct.pack("<2sIII", b"BM", 194, 0, 66) + header + bytes([0, 0xF8]) * 64)
+    assert (frames.read_image(str(tmp_path / "3.bmp"), 3) == (255, 0, 0)).all()
 
 
 def test_damaged_exif_data_gives_no_warning(tmp_path):
