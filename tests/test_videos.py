@@ -213,7 +213,7 @@ TABLES = {  # a table of these: {name: (action, source)}
          "frames 4": ("Bend", "frames 4"), "b/2@0-60.1": ("Bend", "anna"),
          "v_Wave_g01_c02@80000-80001": ("Wave", "g1")}),
     "of Windows, with paths of the home folder": (
-        "video,action\nb\\2.mp4,Wave\n~/a/1.mov,Bend\n", {"b/2": ("Wave", ""), "/home/a/1": ("Bend", "")}),
+        "video,action\nb\\2.mp4,Wave\n~/a/1.mov,Bend\n", {"b/2": ("Wave", ""), "/me/a/1": ("Bend", "")}),
     "with decimal commas": ("video;start;end;action\na/1.mov;12,5;1:00,25;Bend\n",
                             {"a/1@12.5-60.25": ("Bend", "a/1")}),
 }
@@ -221,9 +221,9 @@ TABLES = {  # a table of these: {name: (action, source)}
 
 @pytest.mark.parametrize("content, expected", TABLES.values(), ids=TABLES)
 def test_a_table_names_videos_and_their_actions(tmp_path, capsys, monkeypatch, content, expected):
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("USERPROFILE", str(tmp_path / "home"))
-    table = write(tree(tmp_path, *IN_TABLES, "home/a/1.mov") / "videos.csv", content)
+    monkeypatch.setenv("HOME", str(tmp_path / "me"))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path / "me"))
+    table = write(tree(tmp_path, *IN_TABLES, "me/a/1.mov") / "videos.csv", content)
     found = find_videos(str(table))
     assert {video.name.replace(tmp_path.as_posix(), ""): (video.action, video.source)
             for video in found} == expected
