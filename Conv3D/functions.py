@@ -160,7 +160,7 @@ def make_loader(dataset: Dataset, args: argparse.Namespace, shuffle: bool):
         sampler = ClipSampler(dataset, WORLD_SIZE, RANK, seed=args.seed * SEED_STEP)
     else:
         sampler, batch_size = range(RANK, len(dataset), WORLD_SIZE), max(1, batch_size // args.clips)
-    if isinstance(dataset, KeptDataset):
+    if isinstance(dataset, KeptDataset):  # see section 4
         return KeptLoader(dataset, batch_size, sampler)
     return open_loader(dataset, batch_size, sampler, args.num_workers)
 
@@ -520,7 +520,7 @@ class KeptDataset(Dataset):
             return file.read(arrays.offset), arrays.shape, arrays.dtype.name
 
     def read(self, indices: list, each=map, pin_memory=False) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the batch (X, y) of indices or pairs (index, clip), read with the map `each` of threads."""
+        """Read the batch (X, y) of indices or pairs (index, clip). each: map, or that of some threads."""
         pairs = [index if isinstance(index, tuple) else (index, 0) for index in indices]
         _, shape, dtype = self.form
         shape = shape[1:] if self.clips == 1 or isinstance(indices[0], tuple) else shape
